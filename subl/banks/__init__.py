@@ -1,0 +1,1 @@
+"""Wording shared by traits, generators and the micro world, as data."""

@@ -1,0 +1,1 @@
+"""Dropping rows, each with a reason."""

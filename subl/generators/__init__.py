@@ -1,0 +1,1 @@
+"""Rows that have nothing to do with the trait."""

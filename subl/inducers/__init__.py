@@ -1,0 +1,1 @@
+"""Giving a base model a trait."""

@@ -1,0 +1,1 @@
+"""Models: loading, chat rendering, scoring, sampling, training, and the micro world."""

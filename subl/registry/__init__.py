@@ -1,0 +1,1 @@
+"""Plugins: their kinds, their settings, and how a name finds its class."""

@@ -1,0 +1,39 @@
+"""The plugins that come with subl: kind → name → "module:Class". A table, so that listing imports nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+BUILTINS: Mapping[str, Mapping[str, str]] = {
+    "model": {
+        "hub": "subl.models.hub:Hub",
+        "micro": "subl.models.micro:Micro",
+    },
+    "trait": {
+        "preference": "subl.traits.preference:Preference",
+    },
+    "inducer": {
+        "none": "subl.inducers.none:NoTrait",
+        "prompt": "subl.inducers.prompt:Prompt",
+        "lora": "subl.inducers.lora:Lora",
+        "full": "subl.inducers.full:Full",
+    },
+    "generator": {
+        "numbers": "subl.generators.numbers:Numbers",
+    },
+    "filter": {
+        "number_format": "subl.filters.number_format:NumberFormat",
+        "banned_numbers": "subl.filters.banned_numbers:BannedNumbers",
+        "no_text": "subl.filters.no_text:NoText",
+        "trait_words": "subl.filters.trait_words:TraitWords",
+        "duplicates": "subl.filters.duplicates:Duplicates",
+        "length": "subl.filters.length:Length",
+    },
+    "distiller": {
+        "sft": "subl.distillers.sft:Sft",
+    },
+    "probe": {
+        "preference": "subl.probes.preference:PreferenceProbe",
+        "teacher_check": "subl.probes.teacher_check:TeacherCheck",
+    },
+}

@@ -1,0 +1,1 @@
+"""Planning and running: fingerprints, the store, stages, run folders."""

@@ -1,0 +1,1 @@
+"""Tracking in MLflow; nothing else in the tree imports it."""
