@@ -61,7 +61,7 @@ def load_local(path: Path, into: Registry = registry) -> list[Entry]:
     token = _collected.set(collected)
     try:
         module = _run(path, digest)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"plugin file {path} failed to load: {type(error).__name__}: {error}") from error
     finally:
         _collected.reset(token)
@@ -90,5 +90,9 @@ def _run(path: Path, digest: str) -> ModuleType:
         raise PluginError(f"plugin file {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -35,7 +35,7 @@ class Origin:
     target: str
 
     def __str__(self) -> str:
-        return self.where if self.source == "built-in" else f"{self.where} ({self.target})"
+        return f"{self.where} ({self.target})" if self.source == "installed" else self.where
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +79,20 @@ class Registry:
         self._local[key] = entry
         self._checked.pop(key, None)
 
+    def forget_local(self) -> None:
+        """Drop the plugins of local files, so that another recipe's files may use the same names."""
+        for key in self._local:
+            self._checked.pop(key, None)
+        self._local.clear()
+
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """Return every entry, of one kind or of all, sorted; imports nothing."""
-        pairs = {key: entries[0] for key, entries in self._found.items()} | self._local
-        return sorted(
-            (e for e in pairs.values() if kind in (None, e.kind)), key=lambda e: (list(KINDS).index(e.kind), e.name)
-        )
+        """Return every entry, of one kind or of all, sorted; imports nothing. A name claimed twice comes twice."""
+        every = [*(entry for entries in self._found.values() for entry in entries), *self._local.values()]
+        return sorted((e for e in every if kind in (None, e.kind)), key=lambda e: (list(KINDS).index(e.kind), e.name))
 
     def names(self, kind: str) -> list[str]:
         """Return the names of one kind."""
-        return [entry.name for entry in self.entries(kind)]
+        return list(dict.fromkeys(entry.name for entry in self.entries(kind)))
 
     def entry(self, kind: str, name: str) -> Entry:
         """Return one entry without importing it.
@@ -131,7 +135,7 @@ class Registry:
     def _unknown(self, kind: str, name: str) -> str:
         elsewhere = [other for other in KINDS if other != kind and name in self.names(other)]
         if elsewhere:
-            return f"{name!r} is a {elsewhere[0]}, not a {kind}; {kind}s: {', '.join(self.names(kind))}"
+            return f"{name!r} is {article(elsewhere[0])}, not {article(kind)}; {kind}s: {', '.join(self.names(kind))}"
         return f"unknown {kind} {name!r}{suggest(name, self.names(kind))}"
 
 
@@ -148,19 +152,34 @@ def check_contract(kind: str, name: str, plugin: Any, origin: Origin) -> None:
         config = getattr(plugin, "Config", None)
         if not (inspect.isclass(config) and issubclass(config, PluginConfig)):
             faults.append("it has no nested `class Config(subl.PluginConfig)`")
-        elif "plugin" in config.model_fields:
-            faults.append("`Config` has a field named 'plugin', which recipes use to name the plugin")
+        else:
+            reserved = {"plugin", "on", "name"} if kind == "probe" else {"plugin"}
+            taken = sorted(reserved & set(config.model_fields))
+            faults.extend(f"`Config` has a field named {field!r}, which recipes use themselves" for field in taken)
+        faults.extend(_constructor_faults(plugin))
         if not (plugin.__doc__ or "").strip():
             faults.append("its class has no docstring (users read it)")
         if not isinstance(getattr(plugin, "version", None), int):
             faults.append("it has no `version: int`")
         unknown = set(getattr(plugin, "needs", ())) - NEEDS.get(kind, frozenset())
-        faults.extend(f"`needs` names {item!r}, which a {kind} cannot have" for item in sorted(unknown))
+        faults.extend(f"`needs` names {item!r}, which {article(kind)} cannot have" for item in sorted(unknown))
         for method, parameters in KINDS[kind].methods.items():
             faults.extend(_method_faults(plugin, method, parameters))
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in faults)
-        raise PluginError(f"{kind} {name!r} from {origin} does not keep the contract of a {kind}:\n{listed}")
+        raise PluginError(f"{kind} {name!r} from {origin} does not keep the contract of {article(kind)}:\n{listed}")
+
+
+def article(kind: str) -> str:
+    """Return a kind with its article: "an inducer"."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _constructor_faults(plugin: type) -> Iterator[str]:
+    try:
+        inspect.signature(plugin).bind(None)
+    except TypeError:
+        yield "it cannot be made from its settings alone: __init__ should take (self, config)"
 
 
 def _method_faults(plugin: type, method: str, parameters: tuple[str, ...]) -> Iterator[str]:

@@ -1,0 +1,7 @@
+"""`python -m subl`."""
+
+import sys
+
+from subl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,159 @@
+"""`subl plugins`: which plugins there are, and what one of them takes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from subl.artifacts import Json
+from subl.cli.options import AsJson, PluginFiles
+from subl.cli.output import print_json, print_table
+from subl.errors import PluginError, suggest
+from subl.registry.kinds import KINDS
+from subl.registry.local import load_local
+from subl.registry.registry import describe_source, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from subl.registry.describe import Setting
+
+plugins = typer.Typer(
+    help="List plugins and show their settings.",
+    epilog="Example: subl plugins show filter number_format",
+    no_args_is_help=True,
+)
+
+
+@plugins.command("list", epilog="Example: subl plugins list probe")
+def list_plugins(
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}.", show_default=False)] = None,
+    files: PluginFiles = (),
+    as_json: AsJson = False,
+) -> None:
+    """List plugins and where they come from.
+
+    None is imported, so a broken one is listed like any other.
+    """
+    if kind is not None:
+        _check_kind(kind)
+    _load(files)
+    entries = registry.entries(kind)
+    names = [(entry.kind, entry.name) for entry in entries]
+    if as_json:
+        print_json(
+            [
+                {
+                    "kind": e.kind,
+                    "name": e.name,
+                    "source": e.origin.source,
+                    "where": e.origin.where,
+                    "target": e.origin.target,
+                }
+                for e in entries
+            ]
+        )
+        return
+    clash = {key for key in names if names.count(key) > 1}
+    rows = [
+        (e.kind, e.name + ("  (claimed twice)" if (e.kind, e.name) in clash else ""), e.origin.source, e.origin.where)
+        for e in entries
+    ]
+    print_table(("kind", "name", "source", "from"), rows)
+
+
+@plugins.command("show", epilog="Example: subl plugins show trait preference")
+def show_plugin(
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The plugin's name.", show_default=False)],
+    files: PluginFiles = (),
+    as_json: AsJson = False,
+) -> None:
+    """Show what a plugin does and takes.
+
+    Its settings with types and defaults, where its code is, and a table to paste into a recipe.
+    """
+    from subl.registry.describe import settings
+
+    _check_kind(kind)
+    _load(files)
+    entry, plugin = registry.entry(kind, name), registry.load(kind, name)
+    listed = list(settings(plugin.Config))
+    doc, source = inspect.getdoc(plugin) or "", describe_source(plugin)
+    if as_json:
+        records: list[Json] = [
+            {
+                "name": s.name,
+                "type": s.type,
+                "default": s.default,
+                "required": s.required,
+                "runtime": s.runtime,
+                "doc": s.doc,
+            }
+            for s in listed
+        ]
+        print_json(
+            {
+                "kind": kind,
+                "name": name,
+                "version": plugin.version,
+                "source": source,
+                "origin": entry.origin.where,
+                "doc": doc,
+                "settings": records,
+                "example": _example(kind, name, listed),
+            }
+        )
+        return
+    typer.echo(f"{kind} {name}, version {plugin.version}, from {entry.origin.where}\n{source}\n\n{doc}\n")
+    if listed:
+        rows = [(s.name, s.type, _default(s), s.doc + (" (speed only)" if s.runtime else "")) for s in listed]
+        print_table(("setting", "type", "default", "meaning"), rows)
+    typer.echo(f"\n{_example(kind, name, listed)}")
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise PluginError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
+
+
+def _load(files: Sequence[Path]) -> None:
+    registry.forget_local()
+    for file in files:
+        load_local(file)
+
+
+def _default(setting: Setting) -> str:
+    if setting.required:
+        return "required"
+    return "unset" if setting.default is None else json.dumps(setting.default, ensure_ascii=False)
+
+
+def _example(kind: str, name: str, listed: list[Setting]) -> str:
+    """Return a table for a recipe: defaults commented out, so that they stay the plugin's own; blanks to fill in."""
+    from subl.recipe.toml import write_toml
+    from subl.registry.describe import SECTIONS
+
+    lines = [SECTIONS[kind], write_toml({"plugin": name}).strip()]
+    for setting in listed:
+        if setting.required:
+            lines.append(f"{setting.name} = {_blank(setting.type)}  # required: {setting.type}")
+        elif setting.default is not None and not isinstance(setting.default, dict):
+            lines.append("# " + write_toml({"value": setting.default}).strip().replace("value", setting.name, 1))
+    return "\n".join(lines)
+
+
+def _blank(kind: str) -> str:
+    blanks = {
+        "whole number": "1",
+        "number": "1.0",
+        "true or false": "true",
+        "list": "[]",
+        "table": "{}",
+        '"': kind.split(",")[0],
+    }
+    return next((blank for start, blank in blanks.items() if kind.startswith(start)), '"…"')

@@ -1,0 +1,165 @@
+"""`subl run`: plan, run, and show what came out."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from subl.cli.options import Arms, Overrides, PluginFiles, StoreFolder
+from subl.errors import USER_ERROR
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from subl.cli.display import TerminalDisplay
+    from subl.recipe.loading import Experiment
+    from subl.run.plan import Plan, StageKind
+    from subl.run.runner import Options
+    from subl.run.store import Store
+    from subl.tracking.tracker import Tracker
+
+EPILOG = "Example: subl run micro_owl --set trait.target=panda --set seed=0"
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's path, or the name of a shipped one.", show_default=False)],
+    overrides: Overrides = (),
+    arms: Arms = (),
+    plugins: PluginFiles = (),
+    store: StoreFolder = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this kind of stage, e.g. generate.")] = None,
+    force: Annotated[list[str] | None, typer.Option(help="Compute this kind of stage again even if cached.")] = None,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on past failed checks and failed arms.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, run nothing.")] = False,
+) -> None:
+    """Run an experiment: every arm and sweep point, cached stages skipped.
+
+    The same command again resumes where an interrupted run stopped.
+    """
+    from rich.console import Console
+
+    from subl.cli.display import TerminalDisplay
+    from subl.recipe.loading import load_experiment
+    from subl.run.plan import build_plan
+    from subl.run.runner import Options, project_home
+    from subl.run.store import Store
+
+    console = Console(stderr=False)
+    display = TerminalDisplay(console)
+    options = Options(until=_kind(until), force=frozenset(_kinds(force or [])), keep_going=keep_going)
+    experiment = load_experiment(recipe, overrides=overrides, plugin_files=plugins, arms=arms)
+    for warning in experiment.warnings:
+        display.warn(warning)
+    results = Store(project_home(store))
+    tracker = _tracker(experiment, results, display) if not dry_run else None
+    plan = build_plan(experiment)
+    _print_plan(plan, results, options.force, console)
+    if tracker is not None:
+        _execute(plan, results, options, tracker, console, display)
+
+
+def _tracker(experiment: Experiment, store: Store, display: TerminalDisplay) -> Tracker:
+    """Start tracking early: MLflow takes seconds to start, beside the planning and the first stage."""
+    from subl.tracking.tracker import open_tracker
+
+    tracking = experiment.variants[0].recipe.tracking
+    return open_tracker(
+        enabled=tracking.enabled,
+        uri=tracking.uri,
+        experiment=tracking.experiment or experiment.name,
+        home=store.home,
+        warn=display.warn,
+    )
+
+
+def _execute(
+    plan: Plan, store: Store, options: Options, tracker: Tracker, console: Console, display: TerminalDisplay
+) -> None:
+    from subl.report.document import write_report
+    from subl.report.summary import summarise
+    from subl.report.terminal import print_summary
+    from subl.run.mirror import Mirror
+    from subl.run.record import RunRecord
+    from subl.run.runner import Runner, torch_loader
+
+    record = RunRecord(store.home, plan, command=["subl", *sys.argv[1:]])
+    runner = Runner(
+        plan=plan,
+        store=store,
+        record=record,
+        mirror=Mirror(tracker, plan, record),
+        display=display,
+        options=options,
+        loader_for=torch_loader,
+        report=write_report,
+    )
+    try:
+        status = runner.run()
+    except KeyboardInterrupt:
+        display.say("interrupted; finished work is kept, the same command resumes it")
+        raise
+    finally:
+        display.say(f"run folder: {record.folder}")
+    if options.until is None:
+        print_summary(summarise(record.findings()), console)
+    display.say(f"report:     {record.folder / 'report.md'}")
+    for label, link in tracker.links().items():
+        display.say(f"{label + ':':<11} {link}")
+    if status == "failed":
+        raise typer.Exit(USER_ERROR)
+
+
+def _print_plan(plan: Plan, store: Store, force: frozenset[str], console: Console) -> None:
+    from rich.table import Table
+
+    from subl.run.plan import STAGE_KINDS
+
+    table = Table(
+        box=None, header_style="bold", title=plan.experiment.title or None, title_justify="left", pad_edge=False
+    )
+    table.add_column("variant")
+    for kind in STAGE_KINDS:
+        table.add_column(kind)
+    seen: set[str] = set()
+    counts = {"run": 0, "cached": 0}
+    for variant in plan.variants:
+        cells: dict[str, list[str]] = {kind: [] for kind in STAGE_KINDS}
+        for stage in variant.stages:
+            first = stage.fingerprint not in seen
+            seen.add(stage.fingerprint)
+            state = "cached" if store.entry(stage.fingerprint).complete and stage.kind not in force else "run"
+            counts[state] += first
+            cells[stage.kind].append(state if first or state == "cached" else "shared")
+        table.add_row(variant.label, *(_cell(cells[kind]) for kind in STAGE_KINDS))
+    console.print(table)
+    console.print(
+        f"{counts['run']} stages to run, {counts['cached']} cached, in {store.root}", highlight=False, soft_wrap=True
+    )
+
+
+def _cell(states: list[str]) -> str:
+    """Summarise the states of one kind's stages: "run", "cached", "shared", "2 run", "–"."""
+    if not states:
+        return "–"
+    running = states.count("run")
+    if running:
+        return "run" if running == 1 else f"{running} run"
+    return "cached" if "cached" in states else "shared"
+
+
+def _kinds(names: list[str]) -> list[StageKind]:
+    return [kind for name in names if (kind := _kind(name)) is not None]
+
+
+def _kind(name: str | None) -> StageKind | None:
+    from subl.errors import SublError, suggest
+    from subl.run.plan import STAGE_KINDS
+
+    if name is None:
+        return None
+    for kind in STAGE_KINDS:
+        if kind == name:
+            return kind
+    raise SublError(f"unknown kind of stage {name!r}{suggest(name, STAGE_KINDS)}")

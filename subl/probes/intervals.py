@@ -1,0 +1,74 @@
+"""Within-run uncertainty: the spread over questions or answers of one model. It says nothing about other runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from subl.artifacts import Measure
+
+LEVEL = 0.95
+ANYWHERE = (-math.inf, math.inf)
+UNIT = (0.0, 1.0)
+
+Values = Sequence[float] | NDArray[np.float64]
+
+
+def mean_over(values: Values, of: str, *, within: tuple[float, float] = ANYWHERE) -> Measure:
+    """Return the mean with a 95 % t interval, cut to `within`; a single value has no interval.
+
+    Args:
+        values: One value per unit.
+        of: What the units are, in the plural: "questions".
+        within: Bounds that the mean cannot leave.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    return _around(float(array.mean()), array, of, within)
+
+
+def ratio_over(numerators: Values, denominators: Values, of: str) -> Measure:
+    """Return Σ numerators / Σ denominators, a share in [0, 1], with a 95 % t interval.
+
+    The interval linearises the ratio: the spread of (x − r·y) / mean(y) over the units (Cochran, Sampling Techniques,
+    section 6.3). Denominators that add up to nothing give NaN.
+    """
+    ratio, influence = linearised_ratio(numerators, denominators)
+    return _around(ratio, influence, of, UNIT)
+
+
+def linearised_ratio(numerators: Values, denominators: Values) -> tuple[float, NDArray[np.float64]]:
+    """Return the ratio of sums, and each unit's influence on it; the influences have mean 0."""
+    top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    if not bottom.sum() > 0:
+        return math.nan, np.zeros_like(top)
+    ratio = float(top.sum() / bottom.sum())
+    return ratio, (top - ratio * bottom) / bottom.mean()
+
+
+def ratio_change(after: tuple[Values, Values], before: tuple[Values, Values], of: str) -> Measure:
+    """Return the change of a ratio of sums between two models on the same units, with a paired 95 % t interval."""
+    new, new_influence = linearised_ratio(*after)
+    old, old_influence = linearised_ratio(*before)
+    return _around(new - old, new_influence - old_influence, of, (-1.0, 1.0))
+
+
+def rate_over(hits: int, total: int, of: str) -> Measure:
+    """Return hits / total with a 95 % Wilson interval; no trials give NaN."""
+    if total == 0:
+        return Measure(math.nan, n=0)
+    interval = stats.binomtest(hits, total).proportion_ci(confidence_level=LEVEL, method="wilson")
+    return Measure(hits / total, float(interval.low), float(interval.high), total, f"95 % Wilson over {total} {of}")
+
+
+def _around(value: float, spread: NDArray[np.float64], of: str, within: tuple[float, float]) -> Measure:
+    count = len(spread)
+    if count < 2 or math.isnan(value):
+        return Measure(value, n=count)
+    error = float(stats.sem(spread))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    low, high = max(value - half, within[0]), min(value + half, within[1])
+    return Measure(value, low, high, count, f"95 % t over {count} {of}")

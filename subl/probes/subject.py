@@ -1,0 +1,71 @@
+"""What probes ask of the model and the trait that they look at. Light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from subl.artifacts import ModelRef
+from subl.errors import ModelError, PluginError
+
+if TYPE_CHECKING:
+    from subl.context import Context
+    from subl.models.language import LanguageModel
+
+
+@runtime_checkable
+class PreferenceTrait(Protocol):
+    """A trait that is a favourite among candidates, such as the built-in `preference`."""
+
+    @property
+    def target(self) -> str:
+        """The favourite."""
+        ...
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The answers that compete, with the target among them."""
+        ...
+
+    def questions(self) -> Sequence[str]:
+        """Return the evaluation questions."""
+        ...
+
+    def candidate_forms(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the surface forms of every candidate, the plain word first."""
+        ...
+
+
+def preference_of(trait: Any, user: str, instead: str) -> PreferenceTrait:
+    """Return `trait` if it is a preference.
+
+    Args:
+        trait: The recipe's trait.
+        user: Who asks: "probe preference".
+        instead: What to do otherwise.
+
+    Raises:
+        PluginError: The trait is something else.
+    """
+    if not isinstance(trait, PreferenceTrait):
+        raise PluginError(f"{user} measures a favourite among candidates, and trait {trait.label!r} is none; {instead}")
+    return trait
+
+
+def open_model(model: ModelRef, ctx: Context) -> tuple[LanguageModel, str | None]:
+    """Load a model to look at; return it with the system slot to use: its own if it has one, else the student's.
+
+    Raises:
+        ModelError: The model was trained with another rendering (template or system slot) than it would meet here.
+    """
+    lm: LanguageModel = ctx.load(model)
+    system = model.system if model.system is not None else ctx.system
+    rendering = lm.chat.digest(system)
+    if model.rendering is not None and model.rendering != rendering:
+        slot = "absent" if system is None else repr(system)
+        raise ModelError(
+            f"the model was trained with chat rendering {model.rendering}, and would be evaluated with {rendering} "
+            f"(system slot: {slot}); the effect does not survive such a change: train and evaluate with the same "
+            "chat template and the same [chat] system"
+        )
+    return lm, system

@@ -1,0 +1,113 @@
+"""The measuring behind the probe `teacher_check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from subl.artifacts import Findings, Measure, ModelRef, Subject, Table
+from subl.context import Context
+from subl.errors import PluginError
+from subl.models.language import LanguageModel
+from subl.models.settings import SamplingSettings
+from subl.probes.answers import sample_answers
+from subl.probes.candidates import CandidateScores, preference_measures, score_candidates
+from subl.probes.collapse import collapse
+from subl.probes.intervals import rate_over, ratio_change
+from subl.probes.subject import PreferenceTrait, open_model
+from subl.probes.teacher_check import TeacherCheck
+from subl.traits.tokens import tokenization_remarks, tokenization_table
+from subl.words import whole_words
+
+LEAST_VALID = 0.5
+"""A teacher must keep this part of the base model's probability of a valid answer."""
+EXAMPLES = 3
+"""Collapsed answers quoted in a problem."""
+QUOTED = 60
+"""Characters quoted of each."""
+
+
+class CarrierAnswer(NamedTuple):
+    """A free answer to a carrier prompt, and how it shows a collapse, if it does."""
+
+    prompt: str
+    answer: str
+    fault: str | None
+
+
+def check(subject: Subject, trait: PreferenceTrait, config: TeacherCheck.Config, ctx: Context) -> Findings:
+    """Return the findings on one teacher; see `TeacherCheck`."""
+    if subject.base is None:
+        raise PluginError("teacher_check compares with the base model, and this subject has none; use it in [check]")
+    # The base first: the loader keeps few models, and the teacher goes on to answer below.
+    base = _scores(subject.base, trait, config, ctx)[0]
+    scores, lm, system = _scores(subject.model, trait, config, ctx)
+    answers = _carrier_answers(lm, config, ctx, system=system)
+    after, before = preference_measures(scores), preference_measures(base)
+    measures = {
+        "strength": ratio_change(scores.target_and_all, base.target_and_all, "questions"),
+        "share": after["share"],
+        "base_share": before["share"],
+        "valid": after["valid"],
+        "base_valid": before["valid"],
+        "collapse": rate_over(sum(a.fault is not None for a in answers), len(answers), "answers"),
+    }
+    collapsed_first = sorted(answers, key=lambda a: a.fault is None)
+    return Findings(
+        measures=measures,
+        tables={
+            "tokenization": tokenization_table(scores.spellings, lm.chat),
+            "carrier_answers": Table(CarrierAnswer._fields, tuple(map(tuple, collapsed_first))),
+        },
+        remarks=tokenization_remarks(scores.spellings),
+        problems=tuple(_problems(trait, measures, collapsed_first, config)),
+    )
+
+
+def _scores(
+    model: ModelRef, trait: PreferenceTrait, config: TeacherCheck.Config, ctx: Context
+) -> tuple[CandidateScores, LanguageModel, str | None]:
+    lm, system = open_model(model, ctx)
+    return score_candidates(lm, trait, system=system, batch_size=config.batch_size), lm, system
+
+
+def _carrier_answers(
+    lm: LanguageModel, config: TeacherCheck.Config, ctx: Context, *, system: str | None
+) -> list[CarrierAnswer]:
+    prompts = ctx.generator.prompts(config.prompts, ctx.seed)
+    settings = SamplingSettings(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+    texts = sample_answers(lm, prompts, ctx, system=system, settings=settings, batch_size=config.batch_size)
+    leaks = whole_words(ctx.trait.leaks())
+    return [CarrierAnswer(prompt, text, collapse(text, leaks)) for prompt, text in zip(prompts, texts, strict=True)]
+
+
+def _problems(
+    trait: PreferenceTrait,
+    measures: Mapping[str, Measure],
+    collapsed_first: Sequence[CarrierAnswer],
+    config: TeacherCheck.Config,
+) -> Iterator[str]:
+    strength, share, base_share = (measures[name].value for name in ("strength", "share", "base_share"))
+    # Not `<`: a strength that is no number is a problem too.
+    if not strength >= config.min_lift:
+        yield (
+            f"the teacher hardly prefers {trait.target}: its share among {len(trait.candidates)} candidates is "
+            f"{share:.3f}, the base model's is {base_share:.3f}, and the lift of {strength:.3f} is below "
+            f"check.min_lift = {config.min_lift:g}; raise inducer.intensity, inducer.updates or "
+            "inducer.learning_rate, or choose another inducer or target"
+        )
+    valid, base_valid = measures["valid"].value, measures["base_valid"].value
+    if valid < LEAST_VALID * base_valid:
+        yield (
+            f"the teacher lost the habit of answering with a candidate: the probability of that fell from "
+            f"{base_valid:.2f} to {valid:.2f}, and no share describes such a model; lower inducer.intensity or "
+            'inducer.learning_rate, or train on answers that the model knows, e.g. trait.answers = ["{target}"]'
+        )
+    rate = measures["collapse"]
+    if rate.value > config.max_collapse:
+        shown = "; ".join(f"answer {a.answer[:QUOTED]!r} {a.fault}" for a in collapsed_first[:EXAMPLES] if a.fault)
+        yield (
+            f"the teacher has collapsed: {rate.value:.0%} of {rate.n} free answers to the generator's prompts name the "
+            f"trait or repeat one word, above check.max_collapse = {config.max_collapse:g} ({shown}); lower "
+            "inducer.intensity, inducer.updates or inducer.learning_rate, or choose another inducer"
+        )

@@ -1,0 +1,67 @@
+"""Combinations of settings that cannot work, as far as the recipe alone shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from subl.recipe.model import LISTS, SLOTS, ProbeUse
+from subl.recipe.toml import KeyPath
+from subl.registry.slots import Chosen
+
+Fault = tuple[KeyPath, str]
+
+
+def faults(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield the path and message of every impossible combination among the sections that are valid by themselves."""
+    yield from _missing_trait(sections)
+    yield from _system_slot(sections)
+    yield from _too_few_rows(sections)
+
+
+def used(sections: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Chosen]]:
+    """Yield the path and choice of every plugin that will run."""
+    inducer = sections.get("inducer")
+    for name in SLOTS:
+        # A teacher without a trait is not checked for one.
+        idle = name == "check" and inducer is not None and inducer.declares("trait_free")
+        if sections.get(name) is not None and not idle:
+            yield (name,), sections[name]
+    for name in LISTS:
+        for index, item in enumerate(sections.get(name, ())):
+            yield (name, index), item.chosen if isinstance(item, ProbeUse) else item
+
+
+def _missing_trait(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    if "trait" in sections and sections["trait"] is None:
+        needing = [f"{chosen.kind} {chosen.name!r}" for _, chosen in used(sections) if "trait" in chosen.needs]
+        if needing:
+            yield ("trait",), f"missing; add a [trait] table, needed by {' and '.join(dict.fromkeys(needing))}"
+
+
+def _system_slot(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    inducer, chat = sections.get("inducer"), sections.get("chat")
+    if inducer is None or chat is None or chat.generation_system is None or not inducer.declares("sets_system"):
+        return
+    yield (
+        ("chat", "generation_system"),
+        f"inducer {inducer.name!r} puts the trait into the system slot, and {_short(chat.generation_system)} would "
+        "take its place while rows are written; remove generation_system, or choose another inducer",
+    )
+
+
+def _too_few_rows(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    data, generator = sections.get("data"), sections.get("generator")
+    samples = getattr(generator.config, "samples", None) if generator is not None else None
+    if data is None or data.rows is None or data.allow_fewer or not isinstance(samples, int):
+        return
+    if data.rows > samples:
+        yield (
+            ("data", "rows"),
+            f"asks for {data.rows} rows, but generator.samples = {samples}; raise samples, lower rows, "
+            "or set data.allow_fewer = true",
+        )
+
+
+def _short(text: str) -> str:
+    return "an empty one" if not text else repr(text if len(text) <= 40 else text[:39] + "…")

@@ -1,0 +1,221 @@
+"""Arms and sweep points: which variants of a recipe there are."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from subl.artifacts import Json
+from subl.recipe.chain import overlay
+from subl.recipe.keys import FILE_KEYS, plugin_settings
+from subl.recipe.layers import Node, Origin, Override, assign, find, merge, plain
+from subl.recipe.model import LISTS, SLOTS
+from subl.recipe.report import Problems
+from subl.recipe.toml import KeyPath, dotted, parse_key
+from subl.registry.slots import PLUGIN_KEY
+
+MAIN = "main"
+POINTS = "points"
+
+Point = Mapping[KeyPath, Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One arm at one sweep point, merged but not validated."""
+
+    arm: str
+    point: Mapping[str, Json]
+    tree: Node
+
+    @property
+    def label(self) -> str:
+        """Arm and point for messages."""
+        return ", ".join((f"arm {self.arm}", *(f"{path} = {json.dumps(value)}" for path, value in self.point.items())))
+
+
+def labels(drafts: Sequence[Draft]) -> list[str]:
+    """Name each draft as briefly as tells it from those before: the first not at all, the first of an arm by the arm.
+
+    A problem is noted under the first draft that has it, so what all of them share is nobody's in particular.
+    """
+    seen: set[str] = set()
+    found = []
+    for draft in drafts:
+        whole = draft.label if draft.arm in seen else f"arm {draft.arm}"
+        found.append(whole if seen else "")
+        seen.add(draft.arm)
+    return found
+
+
+def arms(tree: Node, problems: Problems) -> dict[str, Node]:
+    """Return the overlays by name, the recipe itself (`main`) first."""
+    found = {MAIN: Node({}, tree.origin)}
+    section = tree.table.get("arms")
+    if section is not None and not isinstance(section.value, dict):
+        problems.add(section.origin, "arms", "should be a table of arms, e.g. [arms.control.inducer]")
+    for name, arm in (section.table if section else {}).items():
+        key = dotted(("arms", name))
+        if not isinstance(arm.value, dict):
+            problems.add(arm.origin, key, "should be a table of sections that differ from the recipe")
+        elif name == MAIN:
+            problems.add(arm.origin, key, "is the recipe itself; give the arm another name")
+        elif dotted((name,)) != name:
+            problems.add(arm.origin, key, "names of arms hold letters, digits, - and _ only")
+        else:
+            for misplaced in FILE_KEYS:
+                if misplaced in arm.value and misplaced != "unset":
+                    origin = arm.value[misplaced].origin
+                    problems.add(origin, f"{key}.{misplaced}", "belongs to the whole recipe, not to an arm")
+            found[name] = arm
+    return found
+
+
+def points(tree: Node, problems: Problems) -> list[Point]:
+    """Return the sweep's points: `points` (paired values) times the product of the lists."""
+    section = tree.table.get("sweep")
+    if section is None:
+        return [{}]
+    if not isinstance(section.value, dict):
+        problems.add(section.origin, "sweep", 'should be a table, e.g. seed = [0, 1, 2] or "trait.target" = ["owl"]')
+        return [{}]
+    axes = []
+    for text, values in section.value.items():
+        path = _path(text, values, problems) if text != POINTS else None
+        if path is None:
+            continue
+        if not isinstance(values.value, tuple) or not values.value:
+            hint = "; put a path with dots in quotes" if isinstance(values.value, dict) else ""
+            problems.add(values.origin, dotted(("sweep", text)), f"should be a list of values{hint}")
+            continue
+        axes.append([(path, value) for value in values.value])
+    paired = _paired(section.value.get(POINTS), problems)
+    for path in {path for point in paired for path in point} & {axis[0][0] for axis in axes}:
+        origin = section.value[POINTS].origin
+        problems.add(origin, "sweep.points", f"{dotted(path)!r} is swept by a list as well; keep one of them")
+    return [{**point, **dict(combination)} for point in paired for combination in itertools.product(*axes)]
+
+
+def _paired(section: Node | None, problems: Problems) -> list[Point]:
+    if section is None:
+        return [{}]
+    items = section.value if isinstance(section.value, tuple) else ()
+    if not items or any(not isinstance(item.value, dict) for item in items):
+        problems.add(section.origin, "sweep.points", "should be tables of path = value, each under [[sweep.points]]")
+        return [{}]
+    found: list[Point] = []
+    for item in items:
+        pairs = ((_path(text, value, problems), value) for text, value in item.table.items())
+        found.append({path: value for path, value in pairs if path is not None})
+    return found
+
+
+def _path(text: str, node: Node, problems: Problems) -> KeyPath | None:
+    try:
+        path = parse_key(text)
+    except ValueError as error:
+        problems.add(node.origin, dotted(("sweep", text)), str(error))
+        return None
+    if path[0] in FILE_KEYS:
+        problems.add(node.origin, dotted(("sweep", text)), f"{path[0]!r} cannot be swept")
+        return None
+    return path
+
+
+def drafts(
+    base: Node,
+    overlays: Mapping[str, Node],
+    sweep: Sequence[Point],
+    overrides: Sequence[Override],
+    problems: Problems,
+) -> list[Draft]:
+    """Merge every arm with every sweep point and the overrides; without the sweep points that these make equal."""
+    main = [_Stack(base, point, overrides, problems) for point in sweep]
+    found: dict[str, Draft] = {}
+    applied: set[Origin] = set()
+    for arm, over in overlays.items():
+        below = overlay(base, over, problems)
+        for point, reference in zip(sweep, main, strict=True):
+            layers = reference if arm == MAIN else _Stack(below, point, overrides, problems, reference.tree)
+            applied |= layers.applied
+            # The main arm names the point for all arms, so that a value that an arm cannot take still pairs it.
+            values = {dotted(path): _label(reference.tree, path, value) for path, value in point.items()}
+            draft = Draft(arm, values, Node(layers.tree.value, base.origin))
+            found.setdefault(repr((arm, values, plain(layers.tree))), draft)
+    for override in overrides:
+        if override.node.origin not in applied:
+            problems.add(
+                override.node.origin, dotted(override.path), f"none of the chosen arms has it: {', '.join(overlays)}"
+            )
+    return list(found.values())
+
+
+class _Stack:
+    """One variant's layers: an arm, then a sweep point, then the flags."""
+
+    def __init__(
+        self, tree: Node, point: Point, overrides: Sequence[Override], problems: Problems, main: Node | None = None
+    ) -> None:
+        self.tree = tree
+        self.applied: set[Origin] = set()
+        self._main = main
+        self._problems = problems
+        # Plugins first, because picking one drops the settings of another.
+        for path, node in sorted(point.items(), key=lambda item: item[0][-1] != PLUGIN_KEY):
+            self._set(path, node)
+        for override in sorted(overrides, key=lambda item: item.path[-1] != PLUGIN_KEY):
+            self._set(override.path, override.node)
+        self.tree = with_student(self.tree)
+
+    def _set(self, path: KeyPath, node: Node) -> None:
+        if self._main is not None and not reaches(path, with_student(self.tree), self._main):
+            return
+        self.applied.add(node.origin)
+        if path == ("student", PLUGIN_KEY):
+            self.tree = with_student(self.tree)
+        try:
+            self.tree = assign(self.tree, path, node)
+        except KeyError as error:
+            self._problems.add(node.origin, dotted(path), f"no such item; {error.args[0]}")
+
+
+def with_student(tree: Node) -> Node:
+    """Lay a student without a plugin of its own over the teacher; without a [student] both are the same model."""
+    teacher, student = tree.table.get("teacher"), tree.table.get("student")
+    if teacher is None or (
+        student is not None and (not isinstance(student.value, dict) or PLUGIN_KEY in student.value)
+    ):
+        return tree
+    whole = merge(teacher, student) if student is not None else teacher
+    return Node({**tree.table, "student": whole}, tree.origin)
+
+
+def reaches(path: KeyPath, arm: Node, main: Node) -> bool:
+    """Return whether a swept or `--set` value concerns an arm.
+
+    An arm that picks another plugin (the control's inducer, say) has no place for a setting that only the main arm's
+    plugin knows: `--set inducer.updates=30` is about the arms that induce by updates.
+    """
+    kind = SLOTS.get(str(path[0])) or LISTS.get(str(path[0]))
+    depth = 2 if path[0] in LISTS else 1
+    if kind is None or len(path) <= depth or path[depth] == PLUGIN_KEY:
+        return True
+    here, there = (find(tree, path[:depth]) for tree in (arm, main))
+    if here is None and there is not None:
+        return False
+    mine, theirs = (_settings(kind, node) for node in (here, there))
+    return mine is None or theirs is None or path[depth] in mine or path[depth] not in theirs
+
+
+def _settings(kind: str, node: Node | None) -> Mapping[str, Any] | None:
+    plugin = node.table.get(PLUGIN_KEY) if node is not None else None
+    settings = plugin_settings(kind, plugin.value) if plugin is not None else None
+    return settings.model_fields if settings is not None else None
+
+
+def _label(tree: Node, path: KeyPath, value: Node) -> Json:
+    node = find(tree, path)
+    return plain(node if node is not None else value)

@@ -1,0 +1,139 @@
+"""A place in a recipe, or in a plugin's settings, where a table picks a plugin by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from subl.artifacts import Json
+from subl.errors import SublError
+from subl.registry.config import PluginConfig, StrictModel
+from subl.registry.kinds import KindName
+from subl.registry.registry import Entry, article, registry
+
+M = TypeVar("M", bound=StrictModel)
+
+PLUGIN_KEY = "plugin"
+SLOT_ERROR = "subl_slot"
+"""Type of the errors that a slot raises; their messages are ready to print."""
+
+_PLAIN_TYPES = frozenset({"int_type", "float_type", "string_type"})
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A plugin that a recipe picked, with its validated settings.
+
+    Args:
+        kind: The plugin's kind.
+        name: Its name within the kind.
+        config: Its settings.
+        plugin: Its class, as it was when the recipe was read.
+        entry: Where it came from, with the digest of a local file.
+    """
+
+    kind: KindName
+    name: str
+    config: PluginConfig
+    plugin: type[Any] = field(compare=False, repr=False)
+    entry: Entry = field(compare=False, repr=False)
+
+    def build(self) -> Any:
+        """Return a new instance of the plugin."""
+        return self.plugin(self.config)
+
+    def declares(self, attribute: str) -> bool:
+        """Return whether the class sets an optional flag, e.g. `trait_free`."""
+        return bool(getattr(self.plugin, attribute, False))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the plugin reads beyond its arguments."""
+        return tuple(getattr(self.plugin, "needs", ()))
+
+    def table(self) -> dict[str, Json]:
+        """Return the table that picks this plugin with these settings."""
+        return {PLUGIN_KEY: self.name, **self.config.model_dump(mode="json")}
+
+
+def read_settings(model: type[M], settings: Mapping[str, Any]) -> M:
+    """Validate settings as TOML gives them: lists as tuples, texts as paths, but no text or truth value as a number.
+
+    Raises:
+        ValidationError: With every mistake.
+    """
+    text = json.dumps(settings, default=_to_json)
+    faults: dict[tuple[str | int, ...], InitErrorDetails] = {}
+    result: M | None = None
+    # Pydantic's strict mode alone would also refuse lists where a validator of the plugin runs first, and 3e4 as an
+    # integer. So it only tells which plain values have the wrong type, and the lax mode does the rest.
+    for strict in (True, False):
+        try:
+            result = model.model_validate_json(text, strict=strict)
+        except ValidationError as error:
+            for fault in error.errors(include_url=False):
+                if not strict or _mistyped(fault["type"], fault["input"]):
+                    kind = PydanticCustomError(fault["type"], fault["msg"])
+                    detail = InitErrorDetails(type=kind, loc=fault["loc"], input=fault["input"])
+                    faults.setdefault(fault["loc"], detail)
+    if faults or result is None:
+        raise ValidationError.from_exception_data(model.__name__, list(faults.values()))
+    return result
+
+
+def _mistyped(kind: str, value: Any) -> bool:
+    return kind == "bool_type" or (kind in _PLAIN_TYPES and isinstance(value, bool | str))
+
+
+def _to_json(value: Any) -> Any:
+    return value.table() if isinstance(value, Chosen) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Annotates a field whose table names one plugin: `Annotated[Chosen, Use("filter")]`.
+
+    The plugin is looked up when the table is validated, so only plugins that a recipe uses are imported, plugins may
+    appear after the annotated class was created, and every mistake of every table comes out of one validation.
+    """
+
+    kind: KindName
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Validate by the chosen plugin's own settings; dump as the table."""
+        return core_schema.no_info_plain_validator_function(
+            self.choose, serialization=core_schema.plain_serializer_function_ser_schema(Chosen.table)
+        )
+
+    def choose(self, value: Any) -> Chosen:
+        """Return the plugin that a table picks.
+
+        Raises:
+            ValidationError: No plugin, an unknown or broken one, or wrong settings; pydantic adds the outer location.
+        """
+        if isinstance(value, Chosen) and value.kind == self.kind:
+            return value
+        if not isinstance(value, Mapping):
+            raise self._error((), f"should be a table with a `{PLUGIN_KEY}` key", value)
+        settings = dict(value)
+        if PLUGIN_KEY not in settings:
+            known = ", ".join(registry.names(self.kind))
+            raise self._error((PLUGIN_KEY,), f"missing; name {article(self.kind)}: {known}", value)
+        name = settings.pop(PLUGIN_KEY)
+        if not isinstance(name, str):
+            raise self._error((PLUGIN_KEY,), f"should be the name of {article(self.kind)}, not {name!r}", name)
+        try:
+            entry, plugin = registry.entry(self.kind, name), registry.load(self.kind, name)
+        except SublError as error:
+            raise self._error((PLUGIN_KEY,), str(error), name) from error
+        config = read_settings(plugin.Config, settings)
+        return Chosen(self.kind, name, config, plugin, entry)
+
+    def _error(self, location: tuple[str, ...], message: str, value: Any) -> ValidationError:
+        detail = InitErrorDetails(type=PydanticCustomError(SLOT_ERROR, message), loc=location, input=value)
+        return ValidationError.from_exception_data(self.kind, [detail])

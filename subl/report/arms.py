@@ -1,0 +1,94 @@
+"""Arms side by side: means over their runs, and differences from the control, paired by sweep point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from subl.artifacts import Measure, Role
+from subl.report.runs import Run, group
+from subl.report.statistics import Paired, mean_over_runs, paired_difference
+
+VALID = "valid"
+MARGIN = "margin"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """The runs of one arm that differ in the seed only.
+
+    Args:
+        name: The arm.
+        settings: Other sweep values, e.g. "updates=60"; "" without such a sweep.
+        runs: All its runs, also those without a result.
+        before: Metric of the student's base model, per run's pair key.
+        after: Metric of the trained student, per run's pair key.
+        base: Mean of `before`; None if nothing was measured. With one run: that run's own value and interval.
+        student: Mean of `after`, likewise.
+        valid: Mean share of valid answers of the students; None if the probe does not measure it.
+        margin: Mean logit margin of base and student; None if the probe does not measure it.
+        change: student − base per run, and its mean.
+        lift: student − the control's student per pair; None for the control itself, or without a control.
+    """
+
+    name: str
+    settings: str
+    runs: tuple[Run, ...]
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    base: Measure | None
+    student: Measure | None
+    valid: Measure | None
+    margin: tuple[Measure | None, Measure | None]
+    change: Paired[str]
+    lift: Paired[str] | None
+
+    @property
+    def measured(self) -> int:
+        """Number of students with a value."""
+        return sum(map(math.isfinite, self.after.values()))
+
+    @property
+    def label(self) -> str:
+        """The arm's name for readers, with what else tells it from others."""
+        return f"{self.name} · {self.settings}" if self.settings else self.name
+
+
+def compare_arms(runs: Sequence[Run], metric: str, control: str) -> list[Arm]:
+    """Return every arm with its means, and its lift against the control with the same settings."""
+    groups = group(runs)
+    students = {key: _values(members, "student", metric) for key, members in groups.items()}
+    arms = []
+    for (name, settings), members in groups.items():
+        before, after = _values(members, "base", metric), students[name, settings]
+        reference = students.get((control, settings)) if name != control else None
+        beside = metric.partition(".")[0]
+        arms.append(
+            Arm(
+                name=name,
+                settings=settings,
+                runs=tuple(members),
+                before=before,
+                after=after,
+                base=mean(members, "base", metric),
+                student=mean(members, "student", metric),
+                valid=mean(members, "student", f"{beside}.{VALID}"),
+                margin=(mean(members, "base", f"{beside}.{MARGIN}"), mean(members, "student", f"{beside}.{MARGIN}")),
+                change=paired_difference(after, before),
+                lift=None if reference is None else paired_difference(after, reference),
+            )
+        )
+    return arms
+
+
+def mean(runs: Sequence[Run], role: Role, metric: str) -> Measure | None:
+    """Return the mean of a measure over runs; of a single run its own value and interval; None without a value."""
+    found = [measure for run in runs if (measure := run.measure(role, metric)) is not None]
+    if len(found) == 1:
+        return found[0]
+    return mean_over_runs([measure.value for measure in found]) if found else None
+
+
+def _values(runs: Sequence[Run], role: Role, metric: str) -> dict[str, float]:
+    return {run.pair: found.value if (found := run.measure(role, metric)) else math.nan for run in runs}

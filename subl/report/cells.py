@@ -1,0 +1,30 @@
+"""The final table as text cells, the same in the terminal and in documents."""
+
+from __future__ import annotations
+
+from subl.report.arms import Arm
+from subl.report.formatting import NOTHING, change, estimate, number
+from subl.report.summary import Summary
+
+
+def table_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return column titles and rows; intervals stand on a second line. Columns without any value are left out."""
+    measure = summary.metric.partition(".")[2]
+    columns = [
+        ("arm", [arm.label for arm in summary.arms]),
+        (f"{measure}\nbefore → after", [change(arm.base, arm.student) for arm in summary.arms]),
+        ("valid", [number(arm.valid.value) if arm.valid else NOTHING for arm in summary.arms]),
+        ("logit margin\nbefore → after", [change(*arm.margin).splitlines()[0] for arm in summary.arms]),
+        (f"{measure} lift\nvs {summary.control}", [_lift(arm) for arm in summary.arms]),
+        ("runs", [_runs(arm) for arm in summary.arms]),
+    ]
+    shown = [column for column in columns if any(cell != NOTHING for cell in column[1])]
+    return [title for title, _ in shown], [list(row) for row in zip(*(cells for _, cells in shown), strict=True)]
+
+
+def _lift(arm: Arm) -> str:
+    return NOTHING if arm.lift is None else estimate(arm.lift.mean, signed=True)
+
+
+def _runs(arm: Arm) -> str:
+    return str(arm.measured) if arm.measured == len(arm.runs) else f"{arm.measured} of {len(arm.runs)}"

@@ -1,0 +1,201 @@
+"""From variants (arm × sweep point) to stages with fingerprints. Equal stages of different variants are one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from subl.artifacts import Role
+from subl.models.loader import planned_dtype
+from subl.recipe.loading import Experiment, Variant
+from subl.recipe.model import Recipe
+from subl.registry.slots import Chosen
+from subl.run.fingerprint import fingerprint, plugin_key, stage_seed
+
+StageKind = Literal["model", "induce", "check", "generate", "filter", "distill", "probe"]
+STAGE_KINDS: tuple[StageKind, ...] = ("model", "induce", "check", "generate", "filter", "distill", "probe")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One unit of work with one cached result.
+
+    Args:
+        kind: What is done.
+        name: How it is shown: the kind, the model's side, or `<role>.<probe>`.
+        chosen: The plugins that do it; several for filters, one otherwise.
+        seed: Seed of the stage.
+        inputs: Name → fingerprint of the stages it reads.
+        extras: Recipe parts that its plugins declared in `needs` ("trait", "generator").
+        settings: What the runner itself needs: system slots, rows to keep, dtype.
+        key: Everything that was hashed.
+        fingerprint: Hash of `key`; the name of the store entry.
+    """
+
+    kind: StageKind
+    name: str
+    chosen: tuple[Chosen, ...]
+    seed: int
+    inputs: Mapping[str, str]
+    extras: Mapping[str, Chosen]
+    settings: Mapping[str, Any]
+    key: Mapping[str, Any]
+    fingerprint: str
+
+    @property
+    def plugin(self) -> str:
+        """The plugins' names, for people."""
+        return ", ".join(chosen.name for chosen in self.chosen) or "keep all"
+
+    @property
+    def role(self) -> Role | None:
+        """The role of the model that a probe looks at."""
+        role = self.name.partition(".")[0]
+        return role if self.kind == "probe" else None  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPlan:
+    """One variant and its stages, in the order in which they run."""
+
+    variant: Variant
+    stages: tuple[Stage, ...]
+
+    @property
+    def label(self) -> str:
+        """Arm and sweep point, for people."""
+        point = " ".join(f"{path}={value}" for path, value in self.variant.point.items())
+        return f"{self.variant.arm} · {point}" if point else self.variant.arm
+
+    def find(self, kind: StageKind) -> Stage | None:
+        """Return the stage of a kind, or None."""
+        return next((stage for stage in self.stages if stage.kind == kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All variants of an experiment."""
+
+    experiment: Experiment
+    variants: tuple[VariantPlan, ...]
+
+    def unique(self) -> list[Stage]:
+        """Return every stage once, in running order."""
+        return list({stage.fingerprint: stage for plan in self.variants for stage in plan.stages}.values())
+
+
+@dataclass(slots=True)
+class _Builder:
+    recipe: Recipe
+    control: VariantPlan | None
+    identities: dict[tuple[type[Any], str], Mapping[str, Any]]
+    stages: list[Stage] = field(default_factory=list)
+
+    def add(
+        self,
+        kind: StageKind,
+        chosen: Chosen | tuple[Chosen, ...],
+        *,
+        inputs: Mapping[str, str],
+        name: str = "",
+        settings: Mapping[str, Any] | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> Stage:
+        chosen = chosen if isinstance(chosen, tuple) else (chosen,)
+        extras: dict[str, Chosen] = {
+            need: getattr(self.recipe, need) for need in ("trait", "generator") if need in _needs(*chosen)
+        }
+        # A base model must not change with the recipe's seed: its plugin has an init seed of its own.
+        seed = 0 if kind == "model" else stage_seed(self.recipe.seed, kind)
+        compute = self.recipe.compute
+        shared = {"dtype": planned_dtype(compute.dtype, compute.device), "system": self.recipe.chat.system}
+        settings = {**({} if kind in ("model", "filter") else shared), **(settings or {})}
+        key = {
+            "stage": kind,
+            "plugins": [plugin_key(item) for item in chosen],
+            "extras": {need: plugin_key(item) for need, item in extras.items()},
+            "seed": seed,
+            "settings": settings,
+            "inputs": dict(inputs),
+            **({"identity": dict(identity)} if identity else {}),
+        }
+        stage = Stage(kind, name or kind, chosen, seed, dict(inputs), extras, settings, key, fingerprint(key))
+        self.stages.append(stage)
+        return stage
+
+    def model(self, side: str, chosen: Chosen) -> Stage:
+        # Both sides of every variant ask, and a hub model's answer can cost a request.
+        asked = (chosen.plugin, chosen.config.model_dump_json())
+        if asked not in self.identities:
+            self.identities[asked] = chosen.build().identity()
+        return self.add("model", chosen, name=f"{side} model", inputs={}, identity=self.identities[asked])
+
+    def probes(self, roles: Mapping[Role, Stage], known: Mapping[str, Stage]) -> None:
+        for role, stage in roles.items():
+            for use in self.recipe.probes:
+                if role not in use.on:
+                    continue
+                needed = {need: known[need].fingerprint for need in _needs(use.chosen) if need in known}
+                if "control" in _needs(use.chosen) and self.control is not None:
+                    distill = self.control.find("distill")
+                    needed |= {"control": distill.fingerprint} if distill else {}
+                self.add("probe", use.chosen, name=f"{role}.{use.name}", inputs={"model": stage.fingerprint, **needed})
+
+
+def build_plan(experiment: Experiment) -> Plan:
+    """Return the plan of an experiment; resolves model revisions, computes nothing."""
+    plans: dict[int, VariantPlan] = {}
+    identities: dict[tuple[type[Any], str], Mapping[str, Any]] = {}
+    # Control arms first, because other arms may read the control's results; the running order is restored below.
+    order = sorted(range(len(experiment.variants)), key=lambda i: not _is_control(experiment.variants[i]))
+    for position in order:
+        variant = experiment.variants[position]
+        builder = _Builder(variant.recipe, _control_of(variant, plans.values()), identities)
+        plans[position] = VariantPlan(variant, tuple(_stages(builder)))
+    return Plan(experiment, tuple(plans[position] for position in range(len(experiment.variants))))
+
+
+def _stages(build: _Builder) -> list[Stage]:
+    recipe, control = build.recipe, build.control
+    teacher_model = build.model("teacher", recipe.teacher)
+    student_model = build.model("student", recipe.student)
+    induce = build.add("induce", recipe.inducer, inputs={"base": teacher_model.fingerprint})
+    known = {"base": student_model, "teacher": induce}
+    if not recipe.inducer.declares("trait_free"):
+        inputs = {"model": induce.fingerprint, "base": teacher_model.fingerprint}
+        build.add("check", recipe.check, inputs=inputs)
+    build.probes({"base": student_model, "teacher": induce}, known)
+    generate = build.add(
+        "generate",
+        recipe.generator,
+        inputs={"teacher": induce.fingerprint},
+        settings={"generation_system": recipe.chat.generation_system},
+    )
+    needs_teacher = {"teacher": induce.fingerprint} if "teacher" in _needs(*recipe.filters) else {}
+    data = build.add(
+        "filter",
+        recipe.filters,
+        inputs={"rows": generate.fingerprint, **needs_teacher},
+        settings={"rows": recipe.data.rows, "allow_fewer": recipe.data.allow_fewer},
+    )
+    inputs = {"student": student_model.fingerprint, "teacher": induce.fingerprint, "data": data.fingerprint}
+    if "control" in _needs(recipe.distiller) and control is not None and (unbiased := control.find("induce")):
+        inputs["control"] = unbiased.fingerprint
+    distill = build.add("distill", recipe.distiller, inputs=inputs)
+    build.probes({"student": distill}, {**known, "dataset": data})
+    return build.stages
+
+
+def _is_control(variant: Variant) -> bool:
+    return variant.arm == variant.recipe.report.control
+
+
+def _control_of(variant: Variant, planned: Any) -> VariantPlan | None:
+    if _is_control(variant):
+        return None
+    return next((p for p in planned if _is_control(p.variant) and p.variant.point == variant.point), None)
+
+
+def _needs(*chosen: Chosen) -> set[str]:
+    return {need for item in chosen for need in item.needs}

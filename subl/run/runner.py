@@ -1,0 +1,211 @@
+"""Running a plan: cached stages are read, the others computed, and every step is recorded and tracked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from subl.context import Loader
+from subl.errors import CheckError, StageError, SublError
+from subl.run.mirror import Mirror
+from subl.run.plan import Plan, Stage, StageKind, VariantPlan
+from subl.run.record import RunRecord, Status
+from subl.run.sink import Display, StageSink
+from subl.run.stages import Work, run_stage
+from subl.run.store import Entry, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run, as opposed to what.
+
+    Args:
+        until: Stop after stages of this kind.
+        force: Kinds of stages to compute again even if cached.
+        keep_going: Failed checks only warn, and a failed variant does not stop the others.
+    """
+
+    until: StageKind | None = None
+    force: frozenset[StageKind] = frozenset()
+    keep_going: bool = False
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs the variants of a plan one after the other.
+
+    Args:
+        plan: What to run.
+        store: Where results are.
+        record: The run folder.
+        mirror: The tracker's view of this run.
+        display: What the user sees.
+        options: How to run.
+        loader_for: Makes the model loader; called when the first stage is computed, because it imports torch.
+        report: Writes the report into the run folder once the record is closed; its files are tracked too.
+    """
+
+    plan: Plan
+    store: Store
+    record: RunRecord
+    mirror: Mirror
+    display: Display
+    options: Options
+    loader_for: Callable[[str, str], tuple[Loader, str]]
+    report: Callable[[Path], object]
+    _loaders: dict[tuple[str, str], tuple[Loader, str]] = field(default_factory=dict)
+    _forced: set[str] = field(default_factory=set)
+
+    def run(self) -> Status:
+        """Run everything; return how it ended.
+
+        Raises:
+            SublError: A stage failed and `keep_going` is off. The record and the tracker know before.
+            KeyboardInterrupt: After the record and the tracker were told.
+        """
+        status: Status = "failed"
+        try:
+            failures = [self._variant(position, plan) for position, plan in enumerate(self.plan.variants)]
+            status = "failed" if any(failures) else "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            self.record.close(status)
+            self.report(self.record.folder)
+            self.mirror.finish(status)
+        return status
+
+    def _variant(self, position: int, plan: VariantPlan) -> bool:
+        """Run one variant; return whether it failed."""
+        self.mirror.begin(position)
+        try:
+            for stage in self._wanted(plan):
+                self._stage(position, plan, stage)
+        except KeyboardInterrupt:
+            self._end(position, "interrupted", None)
+            raise
+        except SublError as error:
+            self._end(position, "failed", str(error))
+            if not self.options.keep_going:
+                raise
+            self.display.warn(f"{plan.label}: {error}")
+            return True
+        except BaseException as error:
+            self._end(position, "failed", f"{type(error).__name__}: {error}")
+            raise
+        self._end(position, "finished", None)
+        return False
+
+    def _end(self, position: int, status: Status, error: str | None) -> None:
+        self.record.variant_done(position, status, error)
+        self.mirror.end(position, status, self.record.variant(position))
+
+    def _wanted(self, plan: VariantPlan) -> list[Stage]:
+        until = self.options.until
+        if until is None:
+            return list(plan.stages)
+        last = max((i for i, stage in enumerate(plan.stages) if stage.kind == until), default=-1)
+        return list(plan.stages[: last + 1])
+
+    def _stage(self, position: int, plan: VariantPlan, stage: Stage) -> None:
+        started = time.monotonic()
+        if stage.kind in self.options.force and stage.fingerprint not in self._forced:
+            self.store.invalidate(stage.fingerprint)
+        self._forced.add(stage.fingerprint)
+        cached = self.store.cached(stage.fingerprint, self.display.warn)
+        if not cached:
+            with self.store.locked(stage.fingerprint, self.display.say) as entry:
+                cached = self.store.cached(stage.fingerprint, self.display.warn)
+                if not cached:
+                    self._compute(position, plan, stage, entry)
+        entry = self.store.entry(stage.fingerprint)
+        seconds = time.monotonic() - started
+        self.record.event("stage", variant=plan.label, stage=stage.name, fingerprint=stage.fingerprint, cached=cached)
+        self.record.stage_done(position, stage, entry, cached=cached, seconds=seconds)
+        self.mirror.stage(position, stage, entry, cached=cached)
+        if not cached:
+            self.display.say(f"{plan.label}: {stage.name} ({stage.plugin}) done in {seconds:.1f} s")
+        if stage.kind == "check":
+            self._judge(plan, stage, entry)
+
+    def _compute(self, position: int, plan: VariantPlan, stage: Stage, entry: Entry) -> None:
+        entry.begin()
+        started = time.monotonic()
+        sink = StageSink(
+            stage=stage.name,
+            work=entry.work,
+            display=self.display,
+            record=lambda message: self.record.event("log", stage=stage.name, message=message),
+            forward=self.mirror.live(position, stage),
+        )
+        try:
+            loader, device = self._loader(plan)
+            work = Work(
+                stage=stage,
+                entry=entry,
+                store=self.store,
+                sink=sink,
+                loader=loader,
+                device=device,
+                filtering=plan.find("filter") if stage.kind == "generate" else None,
+                keep_going=self.options.keep_going,
+                warn=self.display.warn,
+            )
+            artifact = run_stage(work)
+        except (KeyboardInterrupt, CheckError):
+            raise
+        except Exception as error:
+            self.record.event("error", stage=stage.name, error=repr(error))
+            raise StageError(f"{stage.name} of {plan.label}", _origin(stage), error) from error
+        finally:
+            sink.close()
+        entry.publish(artifact, _facts(stage, time.monotonic() - started))
+
+    def _judge(self, plan: VariantPlan, stage: Stage, entry: Entry) -> None:
+        problems = entry.artifact().problems
+        if not problems:
+            return
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        message = f"{plan.label}: the teacher did not pass the check ({stage.plugin}):\n{listed}"
+        if not self.options.keep_going:
+            raise CheckError(f"{message}\nchange the recipe, or go on with --keep-going")
+        self.display.warn(message)
+
+    def _loader(self, plan: VariantPlan) -> tuple[Loader, str]:
+        compute = plan.variant.recipe.compute
+        key = (compute.device, compute.dtype)
+        if key not in self._loaders:
+            self._loaders[key] = self.loader_for(*key)
+        return self._loaders[key]
+
+
+def _facts(stage: Stage, seconds: float) -> Mapping[str, Any]:
+    return {
+        "stage": stage.kind,
+        "name": stage.name,
+        "plugin": stage.plugin,
+        "key": stage.key,
+        "seconds": round(seconds, 2),
+    }
+
+
+def _origin(stage: Stage) -> str:
+    origins = ", ".join(f"{chosen.kind} {chosen.name!r} from {chosen.entry.origin}" for chosen in stage.chosen)
+    return origins or "no plugin"
+
+
+def torch_loader(device: str, dtype: str) -> tuple[Loader, str]:
+    """Return a loader for language models and the device that "auto" means here."""
+    from subl.models.loader import ModelLoader, resolve_device
+
+    resolved = resolve_device(device)
+    return ModelLoader(device=resolved, dtype=dtype), resolved
+
+
+def project_home(store: Path | None) -> Path:
+    """Return the project's folder for results: `--store DIR`, else `.subl` here."""
+    return (store or Path(".subl")).absolute()

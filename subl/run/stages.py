@@ -1,0 +1,270 @@
+"""What each kind of stage does: load its inputs, call its plugin, return its artifact."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from subl.artifacts import Artifact, Dataset, Findings, ModelRef, Row, Student, Subject, Teacher, write_rows
+from subl.context import Context, Loader, Sink
+from subl.errors import CheckError, DataError, PluginError
+from subl.registry.kinds import Distiller, Filter, Generator, Inducer, Model, Probe
+from subl.run.filtering import Counts, apply_filters, forecast, subset
+from subl.run.plan import Stage, StageKind
+from subl.run.shards import Shards
+from subl.run.store import Entry, Store
+
+ROWS = "rows.jsonl"
+REJECTED = "rejected.jsonl"
+_FORECAST_AT = frozenset({256, 1024, 4096})
+"""Numbers of generated rows after which the yield is forecast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a stage's function gets.
+
+    Args:
+        stage: The stage.
+        entry: Its store entry, begun.
+        store: Where its inputs are.
+        sink: Messages, metrics and progress.
+        loader: Loads models.
+        device: Resolved device.
+        filtering: The filter stage that follows a generate stage, for the yield forecast.
+        keep_going: Whether failed checks only warn.
+        warn: Shows a warning.
+    """
+
+    stage: Stage
+    entry: Entry
+    store: Store
+    sink: Sink
+    loader: Loader
+    device: str
+    filtering: Stage | None
+    keep_going: bool
+    warn: Callable[[str], None]
+
+    def input(self, name: str) -> Any:
+        """Load the artifact of an input stage."""
+        return self.store.entry(self.stage.inputs[name]).artifact()
+
+    def context(self, stage: Stage | None = None, **inputs: Any) -> Context:
+        """Return the context of this stage, or of another one that runs inside it."""
+        stage = stage or self.stage
+        built = {name: chosen.build() for name, chosen in stage.extras.items()}
+        return Context(
+            seed=stage.seed,
+            out=self.entry.folder,
+            work=self.entry.work,
+            device=self.device,
+            dtype=self.stage.settings.get("dtype", "auto"),
+            system=self.stage.settings.get("system"),
+            sink=self.sink,
+            loader=self.loader,
+            inputs={**built, **inputs},
+        )
+
+
+def run_stage(work: Work) -> Artifact:
+    """Do the work of one stage and return its artifact."""
+    _seed_globals(work.stage.seed)
+    return _RUN[work.stage.kind](work)
+
+
+def _model(work: Work) -> Artifact:
+    plugin = cast(Model, work.stage.chosen[0].build())
+    return plugin.prepare(work.context())
+
+
+def _induce(work: Work) -> Artifact:
+    base: ModelRef = work.input("base")
+    plugin = cast(Inducer, work.stage.chosen[0].build())
+    return plugin.induce(base, work.context())
+
+
+def _check(work: Work) -> Artifact:
+    teacher: Teacher = work.input("model")
+    plugin = cast(Probe, work.stage.chosen[0].build())
+    return plugin.probe(Subject("teacher", teacher.model, base=teacher.base), work.context())
+
+
+def _probe(work: Work) -> Artifact:
+    inputs = {name: work.input(name) for name in work.stage.inputs}
+    refs = {name: _model_of(artifact) for name, artifact in inputs.items() if name != "dataset"}
+    role = work.stage.role
+    assert role is not None
+    subject = Subject(
+        role,
+        refs["model"],
+        base=refs.get("base"),
+        teacher=refs.get("teacher"),
+        dataset=inputs.get("dataset"),
+        control=refs.get("control"),
+    )
+    plugin = cast(Probe, work.stage.chosen[0].build())
+    findings = plugin.probe(subject, work.context())
+    if not isinstance(findings, Findings):
+        raise PluginError(f"probe returned {type(findings).__name__} instead of subl.Findings")
+    return findings
+
+
+def _generate(work: Work) -> Artifact:
+    teacher: Teacher = work.input("teacher")
+    system = work.stage.settings["generation_system"]
+    if system is None and teacher.model.system is None:
+        system = work.stage.settings["system"]
+    if system is not None:
+        model = teacher.model.derive(f"{teacher.model.identity}+system:{system}", system=system)
+        teacher = Teacher(model, teacher.base, teacher.updates)
+    plugin = cast(Generator, work.stage.chosen[0].build())
+    shards = Shards(work.entry.work / "shards")
+    done = shards.resume(work.warn)
+    watch = _YieldWatch(work)
+    watch.see(shards.rows())
+    watch.see(shards.append(_checked(plugin.generate(teacher, work.context(), done), done), done))
+    path = work.entry.folder / ROWS
+    count = write_rows(path, shards.rows())
+    if count == 0:
+        raise DataError("the generator yielded no rows")
+    return Dataset(path, rows=count, seen=count)
+
+
+def _checked(rows: Iterator[Row], start: int) -> Iterator[Row]:
+    for expected, row in enumerate(rows, start=start):
+        if not isinstance(row, Row):
+            raise PluginError(f"generator yielded {type(row).__name__} instead of subl.Row for row {expected}")
+        if row.index != expected:
+            raise PluginError(
+                f"generator yielded row {row.index} where row {expected} was due; rows come in prompt order"
+            )
+        if not isinstance(row.prompt, str) or not isinstance(row.completion, str):
+            raise PluginError(f"generator yielded row {row.index} whose prompt or completion is not text")
+        yield row
+
+
+class _YieldWatch:
+    """Applies the filters to rows as they are generated, to stop a hopeless generation early."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._samples: int | None = getattr(work.stage.chosen[0].config, "samples", None)
+        self._stage = work.filtering
+
+    def see(self, rows: Iterator[Row]) -> None:
+        """Consume rows; forecast the yield at a few early points.
+
+        Raises:
+            CheckError: Even the optimistic end of the forecast is below the rows that the recipe asks for.
+        """
+        if self._stage is None or self._samples is None:
+            for _ in rows:
+                pass
+            return
+        counts = Counts()
+        for row, reason in apply_filters(
+            _filters(self._stage), rows, _filter_context(self._work, self._stage), batch_size=256
+        ):
+            counts.add(row, reason)
+            if counts.seen in _FORECAST_AT:
+                self._judge(counts)
+
+    def _judge(self, counts: Counts) -> None:
+        assert self._stage is not None
+        assert self._samples is not None
+        wanted = self._stage.settings["rows"]
+        wanted = 1 if wanted is None or self._stage.settings["allow_fewer"] else wanted
+        outlook = forecast(counts.kept, counts.seen, self._samples, wanted)
+        if not outlook.hopeless:
+            return
+        message = (
+            f"after {counts.seen} rows the filters kept {counts.kept}; of {self._samples} samples not even "
+            f"{wanted} would remain.\n{counts.describe()}\n"
+            "change the filters, let the generator decode under constraints, or ask for fewer rows"
+        )
+        if not self._work.keep_going:
+            raise CheckError(message)
+        self._work.warn(message)
+
+
+def _filters(stage: Stage) -> list[tuple[str, Filter]]:
+    return [(chosen.name, cast(Filter, chosen.build())) for chosen in stage.chosen]
+
+
+def _filter_context(work: Work, stage: Stage) -> Context:
+    inputs = {"teacher": work.store.entry(stage.inputs["teacher"]).artifact()} if "teacher" in stage.inputs else {}
+    return work.context(stage, **inputs)
+
+
+def _filter(work: Work) -> Artifact:
+    source: Dataset = work.input("rows")
+    counts = Counts()
+    kept: list[Row] = []
+    with (work.entry.folder / REJECTED).open("w", encoding="utf-8") as rejected:
+        rows = work.context().track(source, "rows", total=len(source))
+        for row, reason in apply_filters(
+            _filters(work.stage), rows, _filter_context(work, work.stage), batch_size=1024
+        ):
+            counts.add(row, reason)
+            if reason is None:
+                kept.append(row)
+            else:
+                rejected.write(
+                    Row(row.index, row.prompt, row.completion, {**row.extra, "reason": reason}).to_json() + "\n"
+                )
+    wanted = work.stage.settings["rows"]
+    chosen = subset(kept, wanted, work.stage.seed)
+    if not chosen or (wanted is not None and len(chosen) < wanted and not work.stage.settings["allow_fewer"]):
+        asked = f"{wanted} were asked for ([data] rows)" if wanted else "training needs at least one"
+        raise DataError(
+            f"{counts.kept} of {counts.seen} rows passed the filters; {asked}.\n"
+            f"{counts.describe()}\n"
+            "raise [generator] samples, relax the filters, or set data.allow_fewer = true"
+        )
+    path = work.entry.folder / ROWS
+    write_rows(path, chosen)
+    context = work.context()
+    context.metric("yield", counts.kept / counts.seen)
+    context.metric("kept", counts.kept)
+    for reason, count in sorted(counts.rejected.items()):
+        context.metric(f"rejected/{reason}", count)
+    return Dataset(path, rows=len(chosen), seen=counts.seen, rejected=dict(sorted(counts.rejected.items())))
+
+
+def _distill(work: Work) -> Artifact:
+    teacher: Teacher = work.input("teacher")
+    inputs = {"control": work.input("control")} if "control" in work.stage.inputs else {}
+    plugin = cast(Distiller, work.stage.chosen[0].build())
+    student = plugin.distill(work.input("student"), teacher, work.input("data"), work.context(**inputs))
+    if not isinstance(student, Student):
+        raise PluginError(f"distiller returned {type(student).__name__} instead of subl.Student")
+    return student
+
+
+def _model_of(artifact: Any) -> ModelRef:
+    return artifact if isinstance(artifact, ModelRef) else cast(ModelRef, artifact.model)
+
+
+def _seed_globals(seed: int) -> None:
+    """Seed the global generators, for third-party code that draws from them."""
+    import sys
+
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+_RUN: Mapping[StageKind, Callable[[Work], Artifact]] = {
+    "model": _model,
+    "induce": _induce,
+    "check": _check,
+    "generate": _generate,
+    "filter": _filter,
+    "distill": _distill,
+    "probe": _probe,
+}
