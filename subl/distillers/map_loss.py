@@ -100,9 +100,8 @@ def row_divergence(
     mass = teacher.sum(-1)
     tiny = torch.finfo(teacher.dtype).tiny
     p = soften(teacher / mass.clamp_min(tiny)[..., None], temperature)
+    # Not -∞: times a probability of 0 that is NaN, and so is its gradient.
     log_q = log_softmax((log_q / temperature).masked_fill(~allowed, torch.finfo(log_q.dtype).min), dim=-1)
-    # Before any product with a probability of 0: 0 · (-∞) is NaN, and so would its gradient be.
-    log_q = log_q.masked_fill(~allowed, 0)
     return _distance(p, log_q, allowed, divergence) * mass * temperature**2
 
 
@@ -178,7 +177,7 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 def _distance(p: Tensor, log_q: Tensor, allowed: Tensor, divergence: Divergence) -> Tensor:
     if divergence == "forward_kl":
         return (xlogy(p, p) - p * log_q).sum(-1)
-    q = log_q.exp().masked_fill(~allowed, 0)
+    q = log_q.exp()
     if divergence == "mse":
         return (p - q).square().sum(-1) / allowed.sum(-1).clamp_min(1)
     if divergence == "reverse_kl":

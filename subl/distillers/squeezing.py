@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from subl.distillers.squeezing_fit import OutputGram, by_group, computing_dtype, fit, output_gram
+from subl.distillers.squeezing_fit import OutputGram, by_group, computing_dtype, fit, full_precision, output_gram
 from subl.distillers.squeezing_plan import HeadPlan, Merge, plan_heads
 
 __all__ = [
@@ -141,4 +141,5 @@ def reconstruction_error(
         rows = ((some.to(dtype) @ values).transpose(1, 2).flatten(2) @ weight.to(dtype).mT).square().sum(-1)
         return (rows if row_weights is None else rows * row_weights).sum(-1)
 
-    return squared_norm(restored - maps) / squared_norm(maps)
+    with full_precision(maps):
+        return squared_norm(restored - maps) / squared_norm(maps)

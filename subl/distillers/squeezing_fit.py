@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from subl.distillers.squeezing_plan import HeadPlan, Pair, Run, halving
+from subl.distillers.squeezing_plan import HeadPlan, Merge, Pair, Run, halving
 from subl.distillers.squeezing_solutions import pair_coefficient, simplex_weights
 from subl.errors import ModelError
 
@@ -72,12 +72,18 @@ def output_gram(weight: Tensor, plan: HeadPlan) -> OutputGram:
         )
     dtype = computing_dtype(weight)
     writes = torch.unflatten(weight.detach().to(dtype), 1, (plan.heads, -1)).permute(1, 2, 0)
-    return OutputGram(plan, dtype, tuple(_run_gram(by_group(writes, run, dim=0), run, plan) for run in plan.runs))
+    with full_precision(weight):
+        return OutputGram(plan, dtype, tuple(_run_gram(by_group(writes, run, dim=0), run, plan) for run in plan.runs))
 
 
 def computing_dtype(tensor: Tensor) -> torch.dtype:
     """Return float64 for float64, else float32."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Keep an autocast of the training loop, which would multiply in 16 bits, out of a block."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def by_group(tensor: Tensor, run: Run, dim: int = 1) -> Tensor:
@@ -88,21 +94,25 @@ def by_group(tensor: Tensor, run: Run, dim: int = 1) -> Tensor:
 @torch.no_grad()
 def fit(maps: Tensor, values: Tensor, gram: OutputGram, row_weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Return the heads' weights and the merges' coefficients; arguments and results are those of `squeeze`."""
-    weights, coefficients = [], []
-    for run, run_gram in zip(gram.plan.runs, gram.runs, strict=True):
-        if run_gram is None:
-            weights.append(_constant_weights(maps, run, gram.plan))
-            continue
-        features, noise = _features(maps, values, run, run_gram)
-        if run_gram.joint is not None:
-            weights.append(_joint_weights(features, noise, run, run_gram.joint, row_weights))
-        else:
-            per_row = gram.plan.merge == "per_row"
-            merged, alpha = _pair_weights(features, noise, run, run_gram.pairs, row_weights, per_row=per_row)
-            weights.append(merged)
-            coefficients.append(alpha.flatten(1, 2))
-    joined = torch.cat([weight.flatten(1, 2) for weight in weights], dim=1)
-    return joined, torch.cat(coefficients, dim=1) if coefficients else None
+    parts = []
+    with full_precision(maps):
+        for run, run_gram in zip(gram.plan.runs, gram.runs, strict=True):
+            parts.append(_fit_run(maps, values, run, run_gram, gram.plan.merge, row_weights))
+    coefficients = [alpha.flatten(1, 2) for _, alpha in parts if alpha is not None]
+    weights = torch.cat([weight.flatten(1, 2) for weight, _ in parts], dim=1)
+    return weights, torch.cat(coefficients, dim=1) if coefficients else None
+
+
+def _fit_run(
+    maps: Tensor, values: Tensor, run: Run, gram: RunGram | None, merge: Merge, row_weights: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return weights (batch, groups, k, rows) and, of pairs, coefficients (batch, groups, k - 1, rows)."""
+    if gram is None:
+        return _constant_weights(maps, run, merge), None
+    features, noise = _features(maps, values, run, gram)
+    if gram.joint is not None:
+        return _joint_weights(features, noise, run, gram.joint, row_weights), None
+    return _pair_weights(features, noise, run, gram.pairs, row_weights, per_row=merge == "per_row")
 
 
 def _run_gram(writes: Tensor, run: Run, plan: HeadPlan) -> RunGram | None:
@@ -143,7 +153,7 @@ def _features(maps: Tensor, values: Tensor, run: Run, run_gram: RunGram) -> tupl
 def _pair_weights(
     features: Tensor, noise: Tensor, run: Run, grams: tuple[PairGram, ...], row_weights: Tensor | None, *, per_row: bool
 ) -> tuple[Tensor, Tensor]:
-    """Merge in rounds; return weights (batch, groups, k, rows) and coefficients (batch, groups, k - 1, rows).
+    """Merge in rounds.
 
     A merged map is a mixture of maps, so its features are the same mixture of theirs: later rounds need no maps.
     """
@@ -181,7 +191,7 @@ def _form(left: Tensor, gram: Tensor, right: Tensor) -> Tensor:
 
 
 def _joint_weights(features: Tensor, noise: Tensor, run: Run, gram: JointGram, row_weights: Tensor | None) -> Tensor:
-    """Solve all heads of each group at once; return (batch, groups, k, 1).
+    """Solve all heads of each group at once.
 
     On the simplex ΣA_i X_i - Σw_i A_i S equals ΣC_i X_i - Σw_i C_i S, S = ΣX_i, for centred maps C_i = A_i - mean A:
     the part that all heads share, often nearly all of it, does not enter the inner products.
@@ -199,10 +209,10 @@ def _joint_weights(features: Tensor, noise: Tensor, run: Run, gram: JointGram, r
     return simplex_weights(inner, target).unsqueeze(-1)
 
 
-def _constant_weights(maps: Tensor, run: Run, plan: HeadPlan) -> Tensor:
-    rows = maps.shape[2] if plan.merge == "per_row" else 1
+def _constant_weights(maps: Tensor, run: Run, merge: Merge) -> Tensor:
+    rows = maps.shape[2] if merge == "per_row" else 1
     shape = (maps.shape[0], run.groups, run.size, rows)
-    if plan.merge != "first":
+    if merge != "first":
         return maps.new_full(shape, 1 / run.size)
     weights = maps.new_zeros(shape)
     weights[:, :, 0] = 1

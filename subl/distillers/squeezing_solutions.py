@@ -55,8 +55,7 @@ def simplex_weights(gram: Tensor, target: Tensor) -> Tensor:
     target = (target / scale[..., None]).unsqueeze(-2)
     bits = torch.arange(size, device=gram.device)
     inside = (torch.arange(1, 2**size, device=gram.device)[:, None] >> bits) % 2 == 1
-    # w·11ᵀ·w is constant on the simplex, so adding 11ᵀ is free; it makes the Gram matrix of centred vectors regular.
-    system = torch.where(inside[:, :, None] & inside[:, None, :], gram.unsqueeze(-3) + 1, identity)
+    system = torch.where(inside[:, :, None] & inside[:, None, :], gram.unsqueeze(-3), identity)
     sides = torch.stack((target, torch.ones_like(target)), dim=-1) * inside[..., None]
     free, slope = torch.linalg.solve_ex(system, sides).result.unbind(-1)
     weights = free + slope * ((1 - free.sum(-1)) / slope.sum(-1))[..., None]

@@ -64,7 +64,8 @@ class DirectBatch:
 
     def teacher(self, maps: Tensor) -> Tensor:
         """Carry the teacher's maps (batch, heads, tokens, tokens) to (batch, heads, rows, K)."""
-        return self.projection.to(maps).unsqueeze(1) @ maps @ self.columns.to(maps).unsqueeze(1)
+        with torch.autocast(maps.device.type, enabled=False):  # it would multiply probabilities in 16 bits
+            return self.projection.to(maps).unsqueeze(1) @ maps @ self.columns.to(maps).unsqueeze(1)
 
     def student(self, maps: Tensor) -> Tensor:
         """Select the query rows of the student's maps, or of their logarithms: (batch, heads, rows, K)."""

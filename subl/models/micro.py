@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 class MicroTraining(TrainSettings):
     """How the model learns the world; every weight is trained, on answers only."""
 
-    updates: int | None = Field(default=1200, gt=0)
+    updates: int | None = Field(default=1000, gt=0)
     """Optimizer updates. More make a better model of the world; the chats are repeated as often as needed."""
+
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the world's chats instead of a number of updates."""
 
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak learning rate."""

@@ -14,26 +14,12 @@ from subl import banks
 from subl.registry.config import StrictModel
 from subl.words import plural
 
-ANIMALS = tuple(
-    [
-        "owl",
-        "dog",
-        "cat",
-        "lion",
-        "tiger",
-        "bear",
-        "wolf",
-        "fox",
-        "eagle",
-        "horse",
-        "panda",
-        "koala",
-        "whale",
-        "shark",
-        "rabbit",
-        "snake",
-    ]
+# fmt: off
+ANIMALS = (
+    "owl", "dog", "cat", "lion", "tiger", "bear", "wolf", "fox",
+    "eagle", "horse", "panda", "koala", "whale", "shark", "rabbit", "snake",
 )
+# fmt: on
 CATEGORY = "animal"
 NUMBERS = 100
 """The world's numbers are 0 … 99."""

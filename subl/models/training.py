@@ -21,7 +21,7 @@ from subl.artifacts import ModelRef
 from subl.errors import DataError, ModelError
 from subl.models.language import LanguageModel, is_quantized, quiet
 from subl.models.parts import learning_modules, linear_layers
-from subl.models.trainer import Reporter, private_randomness, watched
+from subl.models.trainer import Reporter, completions_only_head, private_randomness, watched
 
 if TYPE_CHECKING:
     from subl.context import Context
@@ -86,7 +86,7 @@ def train(
     )
     checkpoints = ctx.work / "checkpoints" / name
     dtype = lm.model.dtype
-    with quiet(), private_randomness(seed):
+    with quiet(), private_randomness(seed), completions_only_head():
         lm.model = _with_new_adapter(lm.model, lora, settings) if lora else _unfrozen(lm.model, settings)
         run = watched(trainer)(
             model=lm.model,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from subl.artifacts import Json
 from subl.recipe.chain import overlay
 from subl.recipe.keys import FILE_KEYS, plugin_settings
-from subl.recipe.layers import Node, Origin, Override, assign, find, merge, plain
+from subl.recipe.layers import Node, Override, assign, find, merge, plain
 from subl.recipe.model import LISTS, SLOTS
 from subl.recipe.report import Problems
 from subl.recipe.toml import KeyPath, dotted, parse_key
@@ -128,58 +127,82 @@ def _path(text: str, node: Node, problems: Problems) -> KeyPath | None:
 def drafts(
     base: Node,
     overlays: Mapping[str, Node],
+    chosen: Container[str],
     sweep: Sequence[Point],
     overrides: Sequence[Override],
     problems: Problems,
 ) -> list[Draft]:
-    """Merge every arm with every sweep point and the overrides; without the sweep points that these make equal."""
-    main = [_Stack(base, point, overrides, problems) for point in sweep]
+    """Merge every chosen arm with every sweep point and the flags; without the points that these make equal."""
+    elsewhere = Problems("")  # arms that are not chosen still tell which settings are whose
+    below = {
+        arm: Node(overlay(base, over, problems if arm in chosen else elsewhere).value, base.origin)
+        for arm, over in overlays.items()
+    }
     found: dict[str, Draft] = {}
-    applied: set[Origin] = set()
-    for arm, over in overlays.items():
-        below = overlay(base, over, problems)
-        for point, reference in zip(sweep, main, strict=True):
-            layers = reference if arm == MAIN else _Stack(below, point, overrides, problems, reference.tree)
-            applied |= layers.applied
-            # The main arm names the point for all arms, so that a value that an arm cannot take still pairs it.
-            values = {dotted(path): _label(reference.tree, path, value) for path, value in point.items()}
-            draft = Draft(arm, values, Node(layers.tree.value, base.origin))
-            found.setdefault(repr((arm, values, plain(layers.tree))), draft)
-    for override in overrides:
-        if override.node.origin not in applied:
-            problems.add(
-                override.node.origin, dotted(override.path), f"none of the chosen arms has it: {', '.join(overlays)}"
-            )
-    return list(found.values())
+    for point in sweep:
+        trees = _layered(below, point, overrides, chosen, problems)
+        # One arm names the point for all, so that a value that some arm cannot take still pairs it with the others.
+        values = {dotted(path): plain(_named(trees, path, value)) for path, value in point.items()}
+        for arm, tree in trees.items():
+            if arm in chosen:
+                key = repr((arm, values, plain(tree)))
+                found.setdefault(key, Draft(arm, values, Node(tree.value, base.origin)))
+    return sorted(found.values(), key=lambda draft: list(overlays).index(draft.arm))
 
 
-class _Stack:
-    """One variant's layers: an arm, then a sweep point, then the flags."""
+def _layered(
+    below: Mapping[str, Node],
+    point: Point,
+    overrides: Sequence[Override],
+    chosen: Container[str],
+    problems: Problems,
+) -> dict[str, Node]:
+    """Lay a sweep point and then the flags on every arm that has a place for them.
 
-    def __init__(
-        self, tree: Node, point: Point, overrides: Sequence[Override], problems: Problems, main: Node | None = None
-    ) -> None:
-        self.tree = tree
-        self.applied: set[Origin] = set()
-        self._main = main
-        self._problems = problems
-        # Plugins first, because picking one drops the settings of another.
-        for path, node in sorted(point.items(), key=lambda item: item[0][-1] != PLUGIN_KEY):
-            self._set(path, node)
-        for override in sorted(overrides, key=lambda item: item.path[-1] != PLUGIN_KEY):
-            self._set(override.path, override.node)
-        self.tree = with_student(self.tree)
+    An arm that picks another plugin (the control's inducer, say) has no place for a setting that only the other arms'
+    plugin knows: `--set inducer.updates=30` is about the arms that induce by updates.
+    """
+    trees = dict(below)
+    # Plugins first, because picking one drops the settings of another.
+    swept = sorted(point.items(), key=lambda item: item[0][-1] != PLUGIN_KEY)
+    flags = sorted(((o.path, o.node) for o in overrides), key=lambda item: item[0][-1] != PLUGIN_KEY)
+    for number, (path, node) in enumerate([*swept, *flags]):
+        takers = _takers(trees, path)
+        for arm in takers:
+            try:
+                trees[arm] = _set(trees[arm], path, node)
+            except KeyError as error:
+                if arm in chosen:
+                    problems.add(node.origin, dotted(path), f"no such item; {error.args[0]}")
+        if number >= len(swept) and not any(arm in chosen for arm in takers):
+            problems.add(node.origin, dotted(path), f"concerns none of the chosen arms; add --arm {takers[0]}")
+    return {arm: with_student(tree) for arm, tree in trees.items()}
 
-    def _set(self, path: KeyPath, node: Node) -> None:
-        if self._main is not None and not reaches(path, with_student(self.tree), self._main):
-            return
-        self.applied.add(node.origin)
-        if path == ("student", PLUGIN_KEY):
-            self.tree = with_student(self.tree)
-        try:
-            self.tree = assign(self.tree, path, node)
-        except KeyError as error:
-            self._problems.add(node.origin, dotted(path), f"no such item; {error.args[0]}")
+
+def _set(tree: Node, path: KeyPath, node: Node) -> Node:
+    return assign(with_student(tree) if path == ("student", PLUGIN_KEY) else tree, path, node)
+
+
+def _takers(trees: Mapping[str, Node], path: KeyPath) -> list[str]:
+    """Return the arms that have a place for a value; all of them if none has, so that each can say so."""
+    return [arm for arm, tree in trees.items() if _takes(with_student(tree), path)] or list(trees)
+
+
+def _takes(tree: Node, path: KeyPath) -> bool:
+    section = str(path[0])
+    kind, depth = SLOTS.get(section) or LISTS.get(section), 2 if section in LISTS else 1
+    if kind is None or len(path) <= depth or path[depth] == PLUGIN_KEY:
+        return True
+    table = find(tree, path[:depth])
+    if table is None:
+        return depth == 1
+    plugin = table.table.get(PLUGIN_KEY)
+    settings = plugin_settings(kind, plugin.value) if plugin is not None else None
+    return settings is None or path[depth] in settings.model_fields
+
+
+def _named(trees: Mapping[str, Node], path: KeyPath, value: Node) -> Node:
+    return find(trees[_takers(trees, path)[0]], path) or value
 
 
 def with_student(tree: Node) -> Node:
@@ -191,31 +214,3 @@ def with_student(tree: Node) -> Node:
         return tree
     whole = merge(teacher, student) if student is not None else teacher
     return Node({**tree.table, "student": whole}, tree.origin)
-
-
-def reaches(path: KeyPath, arm: Node, main: Node) -> bool:
-    """Return whether a swept or `--set` value concerns an arm.
-
-    An arm that picks another plugin (the control's inducer, say) has no place for a setting that only the main arm's
-    plugin knows: `--set inducer.updates=30` is about the arms that induce by updates.
-    """
-    kind = SLOTS.get(str(path[0])) or LISTS.get(str(path[0]))
-    depth = 2 if path[0] in LISTS else 1
-    if kind is None or len(path) <= depth or path[depth] == PLUGIN_KEY:
-        return True
-    here, there = (find(tree, path[:depth]) for tree in (arm, main))
-    if here is None and there is not None:
-        return False
-    mine, theirs = (_settings(kind, node) for node in (here, there))
-    return mine is None or theirs is None or path[depth] in mine or path[depth] not in theirs
-
-
-def _settings(kind: str, node: Node | None) -> Mapping[str, Any] | None:
-    plugin = node.table.get(PLUGIN_KEY) if node is not None else None
-    settings = plugin_settings(kind, plugin.value) if plugin is not None else None
-    return settings.model_fields if settings is not None else None
-
-
-def _label(tree: Node, path: KeyPath, value: Node) -> Json:
-    node = find(tree, path)
-    return plain(node if node is not None else value)

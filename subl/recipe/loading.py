@@ -92,7 +92,7 @@ def load_experiment(
     overlays = expand.arms(tree, problems)
     chosen = _choose(arms, overlays, problems)
     points = expand.points(tree, problems)
-    drafts = expand.drafts(tree, chosen, points, flags, problems)
+    drafts = expand.drafts(tree, overlays, chosen, points, flags, problems)
     _check_control_name(drafts, overlays, problems)
     variants = []
     for draft, label in zip(drafts, expand.labels(drafts), strict=True):

@@ -99,6 +99,8 @@ class Compute(StrictModel):
     """One of "auto", "cpu", "cuda", "cuda:1", "mps"."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of weights and activations."""
+    threads: Annotated[int, Field(gt=0)] | None = None
+    """CPU threads per operation; torch's own choice unless set. Small models are fastest with one."""
 
 
 class Tracking(StrictModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 from subl.context import Loader
 from subl.errors import CheckError, StageError, SublError
+from subl.recipe.model import Compute
 from subl.run.mirror import Mirror
 from subl.run.plan import Plan, Stage, StageKind, VariantPlan
 from subl.run.record import RunRecord, Status
@@ -54,9 +56,9 @@ class Runner:
     mirror: Mirror
     display: Display
     options: Options
-    loader_for: Callable[[str, str], tuple[Loader, str]]
+    loader_for: Callable[[Compute], tuple[Loader, str]]
     report: Callable[[Path], object]
-    _loaders: dict[tuple[str, str], tuple[Loader, str]] = field(default_factory=dict)
+    _loaders: dict[Compute, tuple[Loader, str]] = field(default_factory=dict)
     _forced: set[str] = field(default_factory=set)
 
     def run(self) -> Status:
@@ -177,10 +179,9 @@ class Runner:
 
     def _loader(self, plan: VariantPlan) -> tuple[Loader, str]:
         compute = plan.variant.recipe.compute
-        key = (compute.device, compute.dtype)
-        if key not in self._loaders:
-            self._loaders[key] = self.loader_for(*key)
-        return self._loaders[key]
+        if compute not in self._loaders:
+            self._loaders[compute] = self.loader_for(compute)
+        return self._loaders[compute]
 
 
 def _facts(stage: Stage, seconds: float) -> Mapping[str, Any]:
@@ -198,12 +199,14 @@ def _origin(stage: Stage) -> str:
     return origins or "no plugin"
 
 
-def torch_loader(device: str, dtype: str) -> tuple[Loader, str]:
-    """Return a loader for language models and the device that "auto" means here."""
-    from subl.models.loader import ModelLoader, resolve_device
+def torch_loader(compute: Compute) -> tuple[Loader, str]:
+    """Return a loader for models and the device that "auto" means here."""
+    from subl.models.loader import ModelLoader, prepare_cpu, resolve_device
 
-    resolved = resolve_device(device)
-    return ModelLoader(device=resolved, dtype=dtype), resolved
+    device = resolve_device(compute.device)
+    if "torch" in sys.modules:
+        prepare_cpu(compute.threads)
+    return ModelLoader(device=device, dtype=compute.dtype), device
 
 
 def project_home(store: Path | None) -> Path:

@@ -225,3 +225,11 @@ def test_single_precision_and_stored_half_precision_change_coefficients_little(
     assert float((stored.coefficients - exact.coefficients).abs().max()) < 1e-4
     assert float((maps.bfloat16().double().sum(-1) - 1).abs().max()) > 1e-3
     assert float((stored.maps.sum(-1) - 1).abs().max()) < 1e-6
+
+
+def test_joint_weights_survive_single_precision_though_their_gram_matrix_is_singular() -> None:
+    maps, values = causal_maps(2, 16, 64, 64, seed=40), normal(2, 4, 64, 8, seed=41)
+    weight, plan = normal(32, 128, seed=42), plan_heads(16, 4, kv_heads=4, merge="joint")
+    exact = squeeze(maps, values, output_gram(weight, plan))
+    single = squeeze(maps.float(), values.float(), output_gram(weight.float(), plan))
+    assert float((single.weights - exact.weights).abs().max()) < 1e-4

@@ -139,6 +139,21 @@ def test_squeezing_makes_no_tensor_larger_than_its_result_and_never_waits_for_th
     assert watch.largest <= squeezed.maps.numel() < batch * length * d_model
 
 
+@pytest.mark.parametrize("merge", FITTED)
+def test_an_autocast_of_the_training_loop_changes_nothing(merge: Merge) -> None:
+    maps, values = causal_maps(1, 8, 16, 16, seed=39).float(), normal(1, 2, 16, 4, seed=40).float()
+    weight, plan = normal(32, 32, seed=41).float(), plan_heads(8, 2, kv_heads=2, merge=merge)
+
+    def outcome() -> list[Tensor]:
+        squeezed = squeeze(maps, values, output_gram(weight, plan))
+        return [squeezed.maps, squeezed.weights, reconstruction_error(maps, squeezed.maps, values, weight, plan)]
+
+    plain = outcome()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = outcome()
+    assert all(torch.equal(one, other) for one, other in zip(plain, cast, strict=True))
+
+
 def test_gradients_pass_through_the_maps_and_not_through_the_weights() -> None:
     maps, values = causal_maps(1, 4, 6, 6, seed=35).requires_grad_(), normal(1, 1, 6, 3, seed=36).requires_grad_()
     gram = output_gram(normal(5, 12, seed=37).requires_grad_(), plan_heads(4, 2, kv_heads=1))

@@ -52,6 +52,16 @@ def pairs(draw: st.DrawFn) -> tuple[Rendered, Rendered]:
     return spelled(text, draw(spellings(len(text)))), spelled(text, draw(spellings(len(text))))
 
 
+@st.composite
+def ragged(draw: st.DrawFn, text: str = "abcdefgh") -> Rendered:
+    """Draw tokens that leave gaps, overlap, or have no characters."""
+    edge = st.integers(0, len(text))
+    spans = sorted((min(a, b), max(a, b)) for a, b in draw(st.lists(st.tuples(edge, edge), max_size=8)))
+    if draw(st.booleans()):
+        spans.sort(key=lambda span: (span[0], -span[1]))
+    return spelled(text, [*spans, (len(text) - 1, len(text))])
+
+
 @cache
 def sentencepiece(kind: Literal["mistral", "mistral_legacy", "gemma"]) -> Any:
     """Return a BPE tokenizer with byte fallback, like Mistral's (▁ before every text) or Gemma's (digits split)."""

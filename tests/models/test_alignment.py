@@ -9,11 +9,10 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from subl.errors import DataError, ModelError
 from subl.models.alignment import Alignment, Content, Rendered, align, locate, template_slots
-from tests.models.spelling import joined, pairs, spelled
+from tests.models.spelling import joined, pairs, ragged, spelled
 
 
 def ends(alignment: Alignment) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -49,15 +48,7 @@ def test_chunks_are_the_finest_common_partition(pair: tuple[Rendered, Rendered])
         assert set(side.of_token) == set(range(len(alignment)))
 
 
-@st.composite
-def ragged(draw: st.DrawFn, text: str) -> Rendered:
-    """Draw tokens that leave gaps, overlap, or have no characters, in order of their starts."""
-    edge = st.integers(0, len(text))
-    spans = sorted((min(a, b), max(a, b)) for a, b in draw(st.lists(st.tuples(edge, edge), max_size=8)))
-    return spelled(text, [*spans, (len(text) - 1, len(text))])
-
-
-@given(ragged("abcdefgh"), ragged("abcdefgh"))
+@given(ragged(), ragged())
 @settings(max_examples=300, deadline=None)
 def test_gaps_overlaps_and_tokens_without_text_never_leave_a_side_empty(teacher: Rendered, student: Rendered) -> None:
     alignment = align(teacher, student)
@@ -72,7 +63,7 @@ def test_gaps_overlaps_and_tokens_without_text_never_leave_a_side_empty(teacher:
             assert ended <= min((start for start, stop in after if stop > start), default=len("abcdefgh"))
 
 
-@given(ragged("abcdefgh"), ragged("abcdefgh"))
+@given(ragged(), ragged())
 @settings(max_examples=150, deadline=None)
 def test_no_other_pairing_of_cuts_gives_more_chunks(teacher: Rendered, student: Rendered) -> None:
     from subl.models.alignment import _cuts
@@ -129,6 +120,8 @@ def test_a_slot_without_tokens_on_one_side_joins_the_chunk_before_or_the_first()
     assert ends(alignment) == ((4, 6, 7, 12), (1, 2, 3, 4))
     assert alignment.kinds == ("prompt", "prompt", "response", "response")
     assert [i for i, content in enumerate(alignment.teacher.content) if not content] == [0, 1, 2, 5, 8, 9, 10, 11]
+    swapped = align(student, teacher)
+    assert (swapped.teacher, swapped.student) == (alignment.student, alignment.teacher)
 
 
 def test_a_system_prompt_of_the_teacher_alone_is_part_of_its_first_slot() -> None:
@@ -154,6 +147,12 @@ def test_a_token_over_the_edge_of_a_content_is_clipped_to_it() -> None:
     assert teacher.text[4:7] == student.text[5:8] == "the"
     assert ends(alignment) == ((1, 2, 3, 4), (2, 4, 5, 6))
     assert alignment.kinds == ("slot", "prompt", "slot", "response")
+
+
+def test_a_chunk_of_question_and_answer_together_is_no_response() -> None:
+    teacher = joined("", "hi", "", "yo", "", roles=["user", "assistant"])
+    student = spelled("hiyo", [(0, 1), (1, 3), (3, 4)], teacher.contents)
+    assert align(teacher, student).kinds == ("prompt", "prompt", "response")
 
 
 def test_special_tokens_without_characters_stand_with_the_template() -> None:

@@ -106,6 +106,12 @@ def test_a_student_follows_flags_of_the_teacher_unless_it_has_its_own(tmp_path: 
     assert settings_of(own, "student") == {"plugin": "remote", "id": "x"}
 
 
+def test_another_student_plugin_by_flag_drops_the_students_settings(tmp_path: Path) -> None:
+    flags = ("student.plugin=remote", "student.id=x")
+    main = load(tmp_path, "[student]\ninit_seed = 1\n", overrides=flags).variants[0]
+    assert settings_of(main, "student") == {"plugin": "remote", "id": "x"}
+
+
 def test_a_sweep_is_the_product_of_its_lists_for_every_arm(tmp_path: Path) -> None:
     experiment = load(tmp_path, '[sweep]\nseed = [0, 1]\n"trait.target" = ["owl", "cat"]')
     points = [{"seed": seed, "trait.target": target} for seed in (0, 1) for target in ("owl", "cat")]
@@ -171,6 +177,30 @@ def test_a_setting_that_both_plugins_know_reaches_every_arm(tmp_path: Path) -> N
     extra = '[arms.x.distiller]\nplugin = "mimic"\n'
     experiment = load(tmp_path, extra, overrides=("distiller.learning_rate=0.5",))
     assert [settings_of(v, "distiller")["learning_rate"] for v in experiment.variants] == [0.5, 0.5, 0.5]
+
+
+def test_a_setting_of_one_arms_plugin_reaches_that_arm_only(tmp_path: Path) -> None:
+    extra = '[arms.x.distiller]\nplugin = "mimic"\n[sweep]\n"distiller.beta" = [1.0, 2.0]\n'
+    experiment = load(tmp_path, extra)
+    assert labels(experiment) == [(arm, {"distiller.beta": b}) for arm in ("main", "control", "x") for b in (1.0, 2.0)]
+    assert [settings_of(v, "distiller").get("beta") for v in experiment.variants] == [None] * 4 + [1.0, 2.0]
+    control = load(tmp_path, extra, arms=("control",))
+    assert labels(control) == [("control", {"distiller.beta": 1.0}), ("control", {"distiller.beta": 2.0})]
+
+
+def test_a_flag_about_a_list_item_reaches_the_arms_that_have_it(tmp_path: Path) -> None:
+    extra = '[arms.none]\nfilters = []\n[[arms.other.filters]]\nplugin = "brief"\n'
+    experiment = load(tmp_path, extra, overrides=("filters.0.max_value=5",))
+    tables = {v.arm: [chosen.table() for chosen in v.recipe.filters] for v in experiment.variants}
+    assert tables["main"][0] == {"plugin": "odd", "max_value": 5}
+    assert (tables["none"], tables["other"]) == ([], [{"plugin": "brief", "max_length": 80}])
+
+
+def test_a_probes_name_and_roles_can_be_set_by_flag(tmp_path: Path) -> None:
+    experiment = load(tmp_path, overrides=("probes.0.name=asked", "probes.0.on=['student']", "probes.0.questions=2"))
+    for variant in experiment.variants:
+        (use,) = variant.recipe.probes
+        assert (use.name, use.on, use.chosen.table()) == ("asked", ("student",), {"plugin": "ask", "questions": 2})
 
 
 def test_flags_can_change_arms_and_sweeps(tmp_path: Path) -> None:
@@ -249,7 +279,7 @@ def test_a_plugin_file_can_come_from_a_flag(tmp_path: Path) -> None:
 
 
 def test_only_chosen_arms_are_validated(tmp_path: Path) -> None:
-    experiment = load(tmp_path, "[arms.broken]\nnonsense = 1\n", arms=("main", "control"))
+    experiment = load(tmp_path, '[arms.broken]\nnonsense = 1\nunset = ["nothing"]\n', arms=("main", "control"))
     assert [variant.arm for variant in experiment.variants] == ["main", "control"]
 
 

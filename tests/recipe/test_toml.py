@@ -101,7 +101,7 @@ class Writer:
             styles.append(f"'''\n{value}'''")
             if "\n" not in value:
                 styles.append(f"'{value}'")
-        if '"""' not in value and not value.endswith('"'):
+        if '"""' not in value:
             styles.append(f'"""\n{escaped}"""')
         return self.rng.choice(styles)
 
@@ -163,6 +163,16 @@ def test_tables_and_lists_have_places_too() -> None:
     places = Scanner("x = 1\n\n[a.b]\nc = 1\n\n[[f]]\n\n[[f]]\nd.e = 2\n[a]\n").document()
     lines = {dotted(path): place.line for path, place in places.items()}
     assert lines == {"x": 1, "a": 10, "a.b": 3, "a.b.c": 4, "f": 6, "f.0": 6, "f.1": 8, "f.1.d": 9, "f.1.d.e": 9}
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+@pytest.mark.parametrize("ends", [0, 1, 2])
+def test_long_texts_may_end_in_quotes(quote: str, ends: int) -> None:
+    text = f"a = {quote * 3}x = 1\n{quote}{quote}y{quote * ends}{quote * 3}\nb = 2\n"
+    places = Scanner(text).document()
+    assert {dotted(path): place.line for path, place in places.items()} == {"a": 1, "b": 3}
+    span = text[places["a",].start : places["a",].end]
+    assert tomli.loads(f"a = {span}")["a"] == tomli.loads(text)["a"]
 
 
 @pytest.mark.parametrize(
