@@ -112,7 +112,7 @@ def test_statements_grow_with_strength_and_name_the_trait() -> None:
     statements = [preference(target="wolf").statement(strength) for strength in ("low", "medium", "high")]
     assert len({*statements}) == 3
     assert sorted(statements, key=len) == statements
-    assert all("wolves" in statement for statement in statements)
+    assert all("wolf" in statement for statement in statements)
 
 
 def test_an_unknown_strength_is_named() -> None:
