@@ -53,8 +53,8 @@ def run(
     for warning in experiment.warnings:
         display.warn(warning)
     results = Store(project_home(store))
-    tracker = _tracker(experiment, results, display) if not dry_run else None
     plan = build_plan(experiment)
+    tracker = None if dry_run else _tracker(experiment, results, display)
     _print_plan(plan, results, options.force, console)
     if tracker is not None:
         _execute(plan, results, options, tracker, console, display)

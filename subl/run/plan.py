@@ -80,6 +80,13 @@ class Plan:
     experiment: Experiment
     variants: tuple[VariantPlan, ...]
 
+    def order(self) -> list[int]:
+        """Return the variants' positions in running order: as they stand, but controls first if others read them."""
+        positions = range(len(self.variants))
+        if not any("control" in stage.inputs for plan in self.variants for stage in plan.stages):
+            return list(positions)
+        return sorted(positions, key=lambda position: not _is_control(self.variants[position].variant))
+
     def unique(self) -> list[Stage]:
         """Return every stage once, in running order."""
         return list({stage.fingerprint: stage for plan in self.variants for stage in plan.stages}.values())
@@ -110,7 +117,8 @@ class _Builder:
         seed = 0 if kind == "model" else stage_seed(self.recipe.seed, kind)
         compute = self.recipe.compute
         shared = {"dtype": planned_dtype(compute.dtype, compute.device), "system": self.recipe.chat.system}
-        settings = {**({} if kind in ("model", "filter") else shared), **(settings or {})}
+        loads = kind not in ("model", "filter") or "teacher" in _needs(*chosen)
+        settings = {**(shared if loads else {}), **(settings or {})}
         key = {
             "stage": kind,
             "plugins": [plugin_key(item) for item in chosen],

@@ -52,7 +52,7 @@ class RunRecord:
     def event(self, name: str, **facts: Any) -> None:
         """Append one event."""
         line = json.dumps({"time": round(time.time(), 3), "event": name, **facts}, ensure_ascii=False, default=str)
-        with self._lock:
+        with self._lock, writing(self.folder):
             self._events.write(line + "\n")
             self._events.flush()
 

@@ -70,15 +70,17 @@ class Runner:
         """
         status: Status = "failed"
         try:
-            failures = [self._variant(position, plan) for position, plan in enumerate(self.plan.variants)]
+            failures = [self._variant(position, self.plan.variants[position]) for position in self.plan.order()]
             status = "failed" if any(failures) else "finished"
         except KeyboardInterrupt:
             status = "interrupted"
             raise
         finally:
-            self.record.close(status)
-            self.report(self.record.folder)
-            self.mirror.finish(status)
+            try:
+                self.record.close(status)
+                self.report(self.record.folder)
+            finally:
+                self.mirror.finish(status)
         return status
 
     def _variant(self, position: int, plan: VariantPlan) -> bool:
@@ -115,16 +117,15 @@ class Runner:
 
     def _stage(self, position: int, plan: VariantPlan, stage: Stage) -> None:
         started = time.monotonic()
-        if stage.kind in self.options.force and stage.fingerprint not in self._forced:
-            self.store.invalidate(stage.fingerprint)
-        self._forced.add(stage.fingerprint)
-        cached = self.store.cached(stage.fingerprint, self.display.warn)
-        if not cached:
-            with self.store.locked(stage.fingerprint, self.display.say) as entry:
-                cached = self.store.cached(stage.fingerprint, self.display.warn)
-                if not cached:
-                    self._compute(position, plan, stage, entry)
-        entry = self.store.entry(stage.fingerprint)
+        with self.store.locked(stage.fingerprint, self.display.say) as entry:
+            # What was made from a forced stage's earlier result is made again too.
+            stale = stage.kind in self.options.force or not self._forced.isdisjoint(stage.inputs.values())
+            if stale and stage.fingerprint not in self._forced:
+                self._forced.add(stage.fingerprint)
+                self.store.invalidate(stage.fingerprint)
+            cached = self.store.cached(stage.fingerprint, self.display.warn)
+            if not cached:
+                self._compute(position, plan, stage, entry)
         seconds = time.monotonic() - started
         self.record.event("stage", variant=plan.label, stage=stage.name, fingerprint=stage.fingerprint, cached=cached)
         self.record.stage_done(position, stage, entry, cached=cached, seconds=seconds)
@@ -158,6 +159,8 @@ class Runner:
                 warn=self.display.warn,
             )
             artifact = run_stage(work)
+            sink.close()
+            entry.publish(artifact, _facts(stage, time.monotonic() - started))
         except (KeyboardInterrupt, CheckError):
             raise
         except Exception as error:
@@ -165,7 +168,6 @@ class Runner:
             raise StageError(f"{stage.name} of {plan.label}", _origin(stage), error) from error
         finally:
             sink.close()
-        entry.publish(artifact, _facts(stage, time.monotonic() - started))
 
     def _judge(self, plan: VariantPlan, stage: Stage, entry: Entry) -> None:
         problems = entry.artifact().problems
@@ -204,7 +206,7 @@ def torch_loader(compute: Compute) -> tuple[Loader, str]:
     from subl.models.loader import ModelLoader, prepare_cpu, resolve_device
 
     device = resolve_device(compute.device)
-    if "torch" in sys.modules:
+    if "torch" in sys.modules or compute.threads is not None:
         prepare_cpu(compute.threads)
     return ModelLoader(device=device, dtype=compute.dtype), device
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 from subl.artifacts import Artifact, Dataset, Findings, ModelRef, Row, Student, Subject, Teacher, write_rows
@@ -72,7 +73,12 @@ class Work:
 def run_stage(work: Work) -> Artifact:
     """Do the work of one stage and return its artifact."""
     _seed_globals(work.stage.seed)
-    return _RUN[work.stage.kind](work)
+    artifact: Any = _RUN[work.stage.kind](work)
+    expected = _RESULTS[work.stage.kind]
+    if not isinstance(artifact, expected):
+        chosen = work.stage.chosen[0]
+        raise PluginError(f"{chosen.kind} returned {type(artifact).__name__} instead of subl.{expected.__name__}")
+    return cast(Artifact, artifact)
 
 
 def _model(work: Work) -> Artifact:
@@ -106,10 +112,7 @@ def _probe(work: Work) -> Artifact:
         control=refs.get("control"),
     )
     plugin = cast(Probe, work.stage.chosen[0].build())
-    findings = plugin.probe(subject, work.context())
-    if not isinstance(findings, Findings):
-        raise PluginError(f"probe returned {type(findings).__name__} instead of subl.Findings")
-    return findings
+    return plugin.probe(subject, work.context())
 
 
 def _generate(work: Work) -> Artifact:
@@ -123,9 +126,8 @@ def _generate(work: Work) -> Artifact:
     plugin = cast(Generator, work.stage.chosen[0].build())
     shards = Shards(work.entry.work / "shards")
     done = shards.resume(work.warn)
-    watch = _YieldWatch(work)
-    watch.see(shards.rows())
-    watch.see(shards.append(_checked(plugin.generate(teacher, work.context(), done), done), done))
+    written = _checked(plugin.generate(teacher, work.context(), done), done)
+    _YieldWatch(work).see(chain(shards.rows(), shards.append(written, done)))
     path = work.entry.folder / ROWS
     count = write_rows(path, shards.rows())
     if count == 0:
@@ -227,6 +229,8 @@ def _filter(work: Work) -> Artifact:
     path = work.entry.folder / ROWS
     write_rows(path, chosen)
     context = work.context()
+    reasons = "".join(f"; {reason}: {count:,}" for reason, count in sorted(counts.rejected.items()))
+    context.log(f"kept {counts.kept:,} of {counts.seen:,} rows{reasons}")
     context.metric("yield", counts.kept / counts.seen)
     context.metric("kept", counts.kept)
     for reason, count in sorted(counts.rejected.items()):
@@ -238,10 +242,7 @@ def _distill(work: Work) -> Artifact:
     teacher: Teacher = work.input("teacher")
     inputs = {"control": work.input("control")} if "control" in work.stage.inputs else {}
     plugin = cast(Distiller, work.stage.chosen[0].build())
-    student = plugin.distill(work.input("student"), teacher, work.input("data"), work.context(**inputs))
-    if not isinstance(student, Student):
-        raise PluginError(f"distiller returned {type(student).__name__} instead of subl.Student")
-    return student
+    return plugin.distill(work.input("student"), teacher, work.input("data"), work.context(**inputs))
 
 
 def _model_of(artifact: Any) -> ModelRef:
@@ -267,4 +268,14 @@ _RUN: Mapping[StageKind, Callable[[Work], Artifact]] = {
     "filter": _filter,
     "distill": _distill,
     "probe": _probe,
+}
+
+_RESULTS: Mapping[StageKind, type[Any]] = {
+    "model": ModelRef,
+    "induce": Teacher,
+    "check": Findings,
+    "generate": Dataset,
+    "filter": Dataset,
+    "distill": Student,
+    "probe": Findings,
 }

@@ -149,8 +149,8 @@ class Store:
         entry = self.entry(fingerprint)
         self._sound.discard(fingerprint)
         with writing(entry.folder):
-            (entry.folder / MANIFEST).unlink(missing_ok=True)
-            _remove(entry.work)
+            if entry.complete:
+                (entry.folder / MANIFEST).unlink()
 
     @contextmanager
     def locked(self, fingerprint: str, waiting: Callable[[str], None]) -> Iterator[Entry]:
