@@ -125,9 +125,9 @@ class RunRecord:
         sources.mkdir()
         for number, path in enumerate(experiment.sources):
             shutil.copyfile(path, sources / f"{number:02d}-{path.name}")
-        for path in experiment.plugin_files:
+        for number, path in enumerate(experiment.plugin_files):
             (self.folder / "plugins").mkdir(exist_ok=True)
-            shutil.copyfile(path, self.folder / "plugins" / path.name)
+            shutil.copyfile(path, self.folder / "plugins" / f"{number:02d}-{path.name}")
         variants = [
             {
                 "label": plan.label,
