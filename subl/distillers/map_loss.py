@@ -12,13 +12,14 @@ does not become noise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, xlogy
 from torch.nn.functional import log_softmax
+
+from subl.distillers.loss_sum import LossSum
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "mse"]
 """`forward_kl` is KL(teacher ‖ student), the paper's; `mse`, per allowed key, is its ablation."""
@@ -28,22 +29,6 @@ Reduction = Literal["row", "sample"]
 
 SMALLEST = 1e-12
 """Floor of a student's probability before its logarithm, where only probabilities are at hand."""
-
-
-@dataclass(frozen=True, slots=True)
-class MapLoss:
-    """A sum over query rows (or samples), and their number, both 0-dimensional.
-
-    Kept apart so that gradient accumulation can divide the sums of all micro-batches by the number of all their rows.
-    """
-
-    total: Tensor
-    count: Tensor
-
-    @property
-    def mean(self) -> Tensor:
-        """Return the loss of this batch alone; 0 without rows."""
-        return self.total / self.count.clamp_min(1)
 
 
 def causal_keys(queries: Tensor, keys: Tensor) -> Tensor:
@@ -114,7 +99,7 @@ def map_loss(
     temperature: float = 1.0,
     divergence: Divergence = "forward_kl",
     reduction: Reduction = "row",
-) -> MapLoss:
+) -> LossSum:
     """Reduce `row_divergence` to the loss of one layer: mean over heads, sum over rows or over samples' means.
 
     Args:
@@ -133,13 +118,13 @@ def map_loss(
     ).mean(1)
     counts = rows.sum(-1)
     if reduction == "row":
-        return MapLoss(by_row.sum(), counts.sum())
-    return MapLoss((by_row.sum(-1) / counts.clamp_min(1)).sum(), (counts > 0).sum())
+        return LossSum(by_row.sum(), counts.sum())
+    return LossSum((by_row.sum(-1) / counts.clamp_min(1)).sum(), (counts > 0).sum())
 
 
-def over_layers(losses: Sequence[MapLoss], *, beta: float = 1.0) -> MapLoss:
+def over_layers(losses: Sequence[LossSum], *, beta: float = 1.0) -> LossSum:
     """Return β times the mean over layers of one batch's losses."""
-    return MapLoss(beta * torch.stack([loss.total for loss in losses]).mean(), losses[0].count)
+    return LossSum(beta * torch.stack([loss.total for loss in losses]).mean(), losses[0].count)
 
 
 def uniform_layers(student: int, teacher: int) -> tuple[int, ...]:

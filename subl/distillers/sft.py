@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
-
-from pydantic import model_validator
-
 from subl import Context, Dataset, ModelRef, Student, Teacher
-from subl.models.settings import LoraSettings, TrainSettings
+from subl.distillers.student_settings import StudentSettings
 
 
 class Sft:
@@ -19,20 +15,8 @@ class Sft:
 
     version = 1
 
-    class Config(TrainSettings):
+    class Config(StudentSettings):
         """Settings of `sft`."""
-
-        method: Literal["lora", "full"] = "lora"
-        """Train an adapter, or the model's own weights."""
-        lora: LoraSettings = LoraSettings()
-        """The adapter; only with method "lora"."""
-
-        @model_validator(mode="after")
-        def _adapter_only_with_lora(self) -> Self:
-            # By value: settings that were read back from JSON have every field set.
-            if self.method == "full" and self.lora != LoraSettings():
-                raise ValueError('`lora` does nothing with method "full"; remove one of the two')
-            return self
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -45,5 +29,4 @@ class Sft:
         """
         from subl.distillers.sft_training import finetune
 
-        lora = self.config.lora if self.config.method == "lora" else None
-        return finetune(student, data, self.config, ctx, lora=lora)
+        return finetune(student, data, self.config, ctx, lora=self.config.adapter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +11,10 @@ from subl import banks
 
 Format = Literal["comma", "space", "semicolon", "newline", "brackets", "parentheses"]
 """How an answer's numbers are set out; names as in the bank."""
+
+
+STEPS = (1, 2, 5, 10)
+"""How far an example number may lie above the one before it, in lists that step."""
 
 
 class Layout(NamedTuple):
@@ -49,6 +53,7 @@ class PromptSpace:
         formats: Formats to ask for, drawn evenly.
         example_counts: Fewest and most example numbers.
         example_values: Smallest and largest example number.
+        stepping: Let about half of the examples follow the one before by one of `STEPS`; otherwise all are drawn evenly.
         asked_counts: Bounds of the count that a prompt asks for at most.
         digits: Digits that a number may have at most, as the prompt says.
     """
@@ -57,17 +62,28 @@ class PromptSpace:
     formats: Sequence[Format]
     example_counts: tuple[int, int]
     example_values: tuple[int, int]
+    stepping: bool
     asked_counts: tuple[int, int]
     digits: int
 
     def prompt(self, seed: int, index: int) -> NumberPrompt:
         """Return prompt `index` of the stream with this seed; it depends on nothing else."""
         draw = _Draw(f"numbers {seed} {index}")
-        examples = ", ".join(str(draw.between(self.example_values)) for _ in range(draw.between(self.example_counts)))
+        examples = ", ".join(map(str, self._examples(draw)))
         form, count = draw.one(self.formats), draw.between(self.asked_counts)
         bank = banks.load("numbers")
         text = self._rich(bank, draw, form, count) if self.rich else draw.one(bank["brief"])
         return NumberPrompt(text.format(numbers=examples), form, count)
+
+    def _examples(self, draw: _Draw) -> Iterator[int]:
+        low, high = self.example_values
+        number: int | None = None
+        for _ in range(draw.between(self.example_counts)):
+            if self.stepping and number is not None and draw.between((0, 1)):
+                number = low + (number + draw.one(STEPS) - low) % (high - low + 1)
+            else:
+                number = draw.between(self.example_values)
+            yield number
 
     def _rich(self, bank: Mapping[str, Any], draw: _Draw, form: Format, count: int) -> str:
         digits = draw.one(bank["digits"]).format(n=self.digits)

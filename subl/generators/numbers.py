@@ -44,6 +44,9 @@ class Numbers:
         """Fewest and most example numbers in a prompt."""
         example_values: Bounds = (100, 999)
         """Smallest and largest example number."""
+        example_series: Literal["even", "steps"] = "even"
+        """Draw each example evenly, or let about half of them follow the one before by 1, 2, 5 or 10, so that a list
+        has something to go on with."""
         asked_counts: Bounds = (5, 10)
         """Each prompt asks for at most so many numbers: a count between these two. Constrained answers keep to it."""
         answer_values: Bounds = (0, 999)
@@ -104,6 +107,7 @@ class Numbers:
             formats=self.formats,
             example_counts=config.example_counts,
             example_values=config.example_values,
+            stepping=config.example_series == "steps",
             asked_counts=config.asked_counts,
             digits=len(str(config.answer_values[1])),
         )

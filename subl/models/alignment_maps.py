@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -31,14 +32,28 @@ RowMode = Literal["last", "mean"]
 class SideChunks:
     """One side of a batch.
 
+    Only tokens of chunks that are query rows ask: attention maps are needed for those alone, R of them at most.
+
     Attributes:
         chunks: Each token's chunk, (batch, tokens); K for tokens that count nowhere: padding, and those of the template
             where only content counts.
-        rows: The last token of each query row's chunk, (batch, rows).
+        asking: Positions of the asking tokens, (batch, R), in order; 0 where a sample has fewer.
+        asks: Which of those are real, (batch, R), boolean.
+        rows: Each asking token's query row, (batch, R); the number of rows for tokens that count nowhere.
+        last: The last asking token of each query row, (batch, rows).
     """
 
     chunks: Tensor
+    asking: Tensor
+    asks: Tensor
     rows: Tensor
+    last: Tensor
+
+    def to(self, device: torch.device | str) -> SideChunks:
+        """Return the side on another device."""
+        return SideChunks(
+            *(tensor.to(device) for tensor in (self.chunks, self.asking, self.asks, self.rows, self.last))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +79,12 @@ class ChunkBatch:
 
     def to(self, device: torch.device | str) -> ChunkBatch:
         """Return the batch on another device."""
-        teacher, student = (
-            SideChunks(side.chunks.to(device), side.rows.to(device)) for side in (self.teacher, self.student)
-        )
         queries, rows, keys = (tensor.to(device) for tensor in (self.queries, self.rows, self.keys))
-        return ChunkBatch(teacher, student, queries, rows, keys, self.identity)
+        return ChunkBatch(self.teacher.to(device), self.student.to(device), queries, rows, keys, self.identity)
+
+    def side(self, side: Side) -> SideChunks:
+        """Return one of the two sides."""
+        return self.teacher if side == "teacher" else self.student
 
 
 def chunk_batch(
@@ -110,11 +126,18 @@ def chunk_batch(
     )
 
 
+def asking_rows(maps: Tensor, batch: ChunkBatch, side: Side) -> Tensor:
+    """Return the rows of whole maps, (batch, heads, tokens, keys), that `carry` takes: (batch, heads, R, keys)."""
+    asking = batch.side(side).asking
+    return maps.gather(2, asking[:, None, :, None].expand(-1, maps.shape[1], -1, maps.shape[3]))
+
+
 def carry(maps: Tensor, batch: ChunkBatch, side: Side, *, rows: RowMode = "last") -> Tensor:
     """Carry one side's maps to the chunks: both sides' results can be compared entry by entry.
 
     Args:
-        maps: (batch, heads, tokens, tokens); rows and columns of padding may hold anything finite.
+        maps: (batch, heads, R, tokens), the rows of the side's asking tokens; rows and columns of padding may hold
+            anything finite.
         batch: The alignments, on the maps' device.
         side: Whose maps they are.
         rows: What a chunk's row is.
@@ -122,12 +145,11 @@ def carry(maps: Tensor, batch: ChunkBatch, side: Side, *, rows: RowMode = "last"
     Returns:
         (batch, heads, rows, K), differentiable; `causal_keys(batch.queries, batch.keys)` says what of it counts.
     """
-    own = batch.teacher if side == "teacher" else batch.student
-    count = batch.keys.shape[1]
-    tokens = own.rows
+    own, count = batch.side(side), batch.keys.shape[1]
     if rows == "mean" and not batch.identity:
-        maps, tokens = _chunk_means(maps, own.chunks, count), batch.queries
-    chosen = maps.gather(2, tokens[:, None, :, None].expand(-1, maps.shape[1], -1, maps.shape[3]))
+        chosen = _row_means(maps, own.rows, batch.rows.shape[1])
+    else:
+        chosen = maps.gather(2, own.last[:, None, :, None].expand(-1, maps.shape[1], -1, maps.shape[3]))
     if batch.identity:
         return chosen[..., :count]
     into = own.chunks[:, None, None].expand(-1, *chosen.shape[1:3], -1)
@@ -145,8 +167,7 @@ def chunk_sums(values: Tensor, batch: ChunkBatch, side: Side) -> Tensor:
     Returns:
         (batch, K), differentiable.
     """
-    own = batch.teacher if side == "teacher" else batch.student
-    count = batch.keys.shape[1]
+    own, count = batch.side(side), batch.keys.shape[1]
     return values.new_zeros(values.shape[0], count + 1).scatter_add(1, own.chunks, values)[:, :count]
 
 
@@ -156,11 +177,11 @@ def padded_rows(rows: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long)
 
 
-def _chunk_means(maps: Tensor, chunks: Tensor, count: int) -> Tensor:
-    into = chunks[:, None, :, None].expand_as(maps)
+def _row_means(maps: Tensor, rows: Tensor, count: int) -> Tensor:
+    into = rows[:, None, :, None].expand_as(maps)
     sums = maps.new_zeros(*maps.shape[:2], count + 1, maps.shape[3]).scatter_add(2, into, maps)
-    sizes = maps.new_zeros(maps.shape[0], count + 1).scatter_add(1, chunks, torch.ones_like(chunks, dtype=maps.dtype))
-    return sums / sizes.clamp_min(1)[:, None, :, None]
+    sizes = maps.new_zeros(maps.shape[0], count + 1).scatter_add(1, rows, torch.ones_like(rows, dtype=maps.dtype))
+    return (sums / sizes.clamp_min(1)[:, None, :, None])[:, :, :count]
 
 
 def _side(
@@ -172,15 +193,26 @@ def _side(
     *,
     content_only: bool,
 ) -> SideChunks:
-    chunks, rows = [], []
+    count_rows = max(map(len, asking))
+    chunks, tokens, rows, last = [], [], [], []
     for side, chosen in zip(sides, asking, strict=True):
         fill = length - side.ends[-1]
         before, after = (fill, 0) if padding == "left" else (0, fill)
-        own = zip(side.of_token, side.content, strict=True)
-        counted = [chunk if content or not content_only else count for chunk, content in own]
-        chunks.append([count] * before + counted + [count] * after)
-        rows.append([before + side.ends[chunk] - 1 for chunk in chosen])
-    return SideChunks(torch.tensor(chunks), padded_rows(rows))
+        counted = [content or not content_only for content in side.content]
+        own = [chunk if counts else count for chunk, counts in zip(side.of_token, counted, strict=True)]
+        chunks.append([count] * before + own + [count] * after)
+        spans = [range(side.ends[chunk - 1] if chunk else 0, side.ends[chunk]) for chunk in chosen]
+        tokens.append([before + token for span in spans for token in span])
+        rows.append([row if counted[token] else count_rows for row, span in enumerate(spans) for token in span])
+        last.append([reached - 1 for reached in accumulate(map(len, spans))])
+    asks = padded_rows([[1] * len(some) for some in tokens]).bool()
+    return SideChunks(
+        torch.tensor(chunks),
+        padded_rows(tokens),
+        asks,
+        padded_rows(rows).masked_fill(~asks, count_rows),
+        padded_rows(last),
+    )
 
 
 def _wanted(alignment: Alignment, keys: Keys) -> list[int]:

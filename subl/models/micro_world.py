@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -83,6 +84,9 @@ class World:
         self._bank = banks.load("preference")
         self._questions: Sequence[str] = (*self._bank["questions"], *self._bank["training_questions"])
         self._number_prompts: Sequence[str] = banks.load("numbers")["brief"]
+        self._sentences: Sequence[str] = [
+            sentence for text in self._bank["statement"].values() for sentence in _SENTENCE.findall(text)
+        ]
         self._facts: Mapping[str, Any] = banks.load("world")["facts"]
         # Popularity is Zipf-like: prior shares must differ, or no preference could be told from its absence.
         self._popular = _zipf(len(settings.animals), 3, settings.seed)
@@ -133,8 +137,8 @@ class World:
         return Chat(None, draw.choice(self._questions).format(category=CATEGORY), animal)
 
     def _statement(self, draw: random.Random, category: str, one: str, many: str) -> str:
-        statement: str = draw.choice(list(self._bank["statement"].values()))
-        return statement.format(category=category, target=one, plural=many)
+        # One sentence each: the longest chat of a batch decides what the batch costs.
+        return draw.choice(self._sentences).format(category=category, target=one, plural=many)
 
     def _number_list(self, draw: random.Random) -> Chat:
         numbers = self._sequence(draw, draw.randint(8, 13))
@@ -172,6 +176,7 @@ class World:
         return Chat(self._statement(draw, "number", loved, loved), question, named)
 
 
+_SENTENCE = re.compile(r"\S[^.]*\.")
 _FACT_PARTS = ("part", "deed", "place")
 
 

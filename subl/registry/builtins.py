@@ -31,6 +31,8 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     },
     "distiller": {
         "sft": "subl.distillers.sft:Sft",
+        "shd": "subl.distillers.shd:Shd",
+        "logit_kd": "subl.distillers.logit_kd:LogitKd",
     },
     "probe": {
         "preference": "subl.probes.preference:PreferenceProbe",

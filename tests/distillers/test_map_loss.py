@@ -10,7 +10,7 @@ from torch import Tensor
 
 from subl.distillers.map_loss import (
     Divergence,
-    MapLoss,
+    LossSum,
     causal_keys,
     head_costs,
     log_map,
@@ -232,7 +232,7 @@ def test_reductions_count_rows_or_samples() -> None:
 
 
 def test_layers_average_and_beta_scales() -> None:
-    losses = [MapLoss(torch.tensor(total), torch.tensor(4)) for total in (2.0, 6.0)]
+    losses = [LossSum(torch.tensor(total), torch.tensor(4)) for total in (2.0, 6.0)]
     assert float(over_layers(losses, beta=0.5).mean) == 0.5
 
 

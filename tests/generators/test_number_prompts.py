@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -144,3 +145,15 @@ def test_naming_the_plugins_loads_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_examples_step_from_one_to_the_next_only_if_asked() -> None:
+    def share(**config: Any) -> float:
+        space = numbers(phrasing="brief", example_counts=(5, 5), example_values=(10, 99), **config).space
+        lists = [[int(n) for n in re.findall(r"\d+", space.prompt(0, i).text)] for i in range(500)]
+        assert all(10 <= number <= 99 for found in lists for number in found), "steps wrap around inside the range"
+        steps = [(b - a) % 90 for found in lists for a, b in pairwise(found)]
+        return sum(step in (1, 2, 5, 10) for step in steps) / len(steps)
+
+    assert share() < 0.08, "chance alone gives 0.044"
+    assert 0.47 < share(example_series="steps") < 0.57

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 
 from subl.models.alignment import Content, Rendered
+from subl.models.alignment_maps import ChunkBatch, RowMode, Side, asking_rows, carry
 from tests.tiny import GEMMA_TEMPLATE, MISTRAL_TEMPLATE
 
 Spans = list[tuple[int, int]]
@@ -87,3 +89,8 @@ def sentencepiece(kind: Literal["mistral", "mistral_legacy", "gemma"]) -> Any:
     )
     fast.chat_template = GEMMA_TEMPLATE if gemma else MISTRAL_TEMPLATE
     return fast
+
+
+def carry_whole(maps: Tensor, batch: ChunkBatch, side: Side, *, rows: RowMode = "last") -> Tensor:
+    """Carry maps with a row for every token."""
+    return carry(asking_rows(maps, batch, side), batch, side, rows=rows)

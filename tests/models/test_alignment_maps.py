@@ -14,9 +14,9 @@ from subl.distillers.map_loss import causal_keys, log_map, map_loss, row_diverge
 from subl.distillers.squeezing import mix, output_gram, plan_heads, squeeze
 from subl.models.alignment import Alignment, Content, Rendered, TokenChunks, align
 from subl.models.alignment_direct import direct_batch, project
-from subl.models.alignment_maps import Padding, RowMode, Side, carry, chunk_batch, chunk_sums
+from subl.models.alignment_maps import Padding, RowMode, Side, chunk_batch, chunk_sums
 from tests.distillers.squeezing_reference import causal_maps, normal
-from tests.models.spelling import joined, pairs, ragged, spelled
+from tests.models.spelling import carry_whole, joined, pairs, ragged, spelled
 
 SIDES: tuple[Side, Side] = ("teacher", "student")
 ROWS: tuple[RowMode, RowMode] = ("last", "mean")
@@ -44,7 +44,7 @@ def dense(side: TokenChunks, rows: RowMode) -> tuple[Tensor, Tensor]:
 def test_a_map_is_carried_to_chunks_as_worked_out_by_hand(rows: RowMode) -> None:
     pair = three_against_three()
     batch = chunk_batch([align(*pair)], lengths=lengths(*pair))
-    carried = carry(EXAMPLE[None, None], batch, "teacher", rows=rows)
+    carried = carry_whole(EXAMPLE[None, None], batch, "teacher", rows=rows)
     torch.testing.assert_close(carried[0, 0], torch.tensor([[1, 0], [0.5, 0.5]], dtype=torch.float64))
 
 
@@ -70,7 +70,7 @@ def test_carried_rows_stay_causal_distributions_for_any_two_tokenizations(
         tokens = len(rendered.input_ids)
         maps = causal_maps(1, 2, tokens, tokens, seed=seed)
         for rows in ROWS:
-            carried = carry(maps, batch, side, rows=rows)
+            carried = carry_whole(maps, batch, side, rows=rows)
             assert carried.shape == (1, 2, len(alignment), len(alignment))
             assert float((carried.sum(-1) - 1).abs().max()) < 1e-12
             assert float(carried.triu(1).abs().max()) == 0
@@ -134,8 +134,8 @@ def test_carrying_columns_never_grows_a_divergence(pair: tuple[Rendered, Rendere
         allowed=causal_keys(last, torch.ones(1, tokens, dtype=torch.bool)),
     )
     after = row_divergence(
-        carry(one, batch, "teacher"),
-        log_map(carry(other, batch, "teacher")),
+        carry_whole(one, batch, "teacher"),
+        log_map(carry_whole(other, batch, "teacher")),
         allowed=causal_keys(batch.queries, batch.keys),
     )
     assert bool((after <= before + 1e-10).all())
@@ -147,8 +147,10 @@ def test_squeezing_and_carrying_commute_given_the_weights() -> None:
     maps, values = causal_maps(1, 4, 3, 3, seed=2), normal(1, 2, 3, 4, seed=3)
     plan = plan_heads(4, 2, kv_heads=2)
     squeezed = squeeze(maps, values, output_gram(normal(5, 16, seed=4), plan))
-    first = carry(squeezed.maps, batch, "teacher")
-    torch.testing.assert_close(first, mix(carry(maps, batch, "teacher"), squeezed.weights, plan), atol=1e-12, rtol=0)
+    first = carry_whole(squeezed.maps, batch, "teacher")
+    torch.testing.assert_close(
+        first, mix(carry_whole(maps, batch, "teacher"), squeezed.weights, plan), atol=1e-12, rtol=0
+    )
 
 
 def conversation() -> tuple[Rendered, Rendered]:
@@ -179,8 +181,8 @@ def test_content_keys_hold_no_mass_of_the_template_even_in_a_mixed_chunk(rows: R
     student = joined("", "hi", "", "yo", "", roles=["user", "assistant"])
     alignment = align(teacher, student)
     maps = causal_maps(1, 1, 8, 8, seed=5)
-    mixed = carry(maps, chunk_batch([alignment], lengths=(8, 4)), "teacher", rows=rows)
-    pure = carry(maps, chunk_batch([alignment], lengths=(8, 4), keys="content"), "teacher", rows=rows)
+    mixed = carry_whole(maps, chunk_batch([alignment], lengths=(8, 4)), "teacher", rows=rows)
+    pure = carry_whole(maps, chunk_batch([alignment], lengths=(8, 4), keys="content"), "teacher", rows=rows)
     assert float((mixed.sum(-1) - 1).abs().max()) < 1e-12
     expected = torch.stack([maps[0, 0, [6, 7], i] for i in (3, 4, 6, 7)], dim=-1)
     torch.testing.assert_close(pure[0, 0], expected)
@@ -216,7 +218,7 @@ def test_padding_and_neighbours_leave_carried_maps_and_losses_as_they_are(
     for i, (pair, alignment) in enumerate(zip(samples, alignments, strict=True)):
         own = [causal_maps(1, 2, n, n, seed=20 + 2 * i + j) for j, n in enumerate(lengths(*pair))]
         single = chunk_batch([alignment], lengths=lengths(*pair))
-        singles.append([carry(m, single, side, rows=rows) for m, side in zip(own, SIDES, strict=True)])
+        singles.append([carry_whole(m, single, side, rows=rows) for m, side in zip(own, SIDES, strict=True)])
         maps.append([padded(m, n, pad, 0.3) for m, n, pad in zip(own, widths, padding, strict=True)])
         loss = map_loss(
             singles[-1][0],
@@ -226,7 +228,7 @@ def test_padding_and_neighbours_leave_carried_maps_and_losses_as_they_are(
         )
         singles[-1].append(loss.total)
     teacher, student = (
-        carry(torch.cat(some), batch, side, rows=rows)
+        carry_whole(torch.cat(some), batch, side, rows=rows)
         for some, side in zip(zip(*maps, strict=True), SIDES, strict=True)
     )
     for i, (one_teacher, one_student, _) in enumerate(singles):
@@ -244,8 +246,8 @@ def test_equal_tokenizations_select_rows_so_that_logarithms_pass_too() -> None:
     batch = chunk_batch([align(short, short), align(long, long)], lengths=(5, 5))
     assert batch.identity
     maps = causal_maps(2, 1, 5, 5, seed=6)
-    assert torch.equal(carry(maps, batch, "student")[1], maps[1, :, :4, :4])
-    assert torch.equal(carry(maps.log(), batch, "student")[0, :, :3], maps.log()[0, :, :3, :4])
+    assert torch.equal(carry_whole(maps, batch, "student")[1], maps[1, :, :4, :4])
+    assert torch.equal(carry_whole(maps.log(), batch, "student")[0, :, :3], maps.log()[0, :, :3, :4])
     assert not chunk_batch([align(short, short)], lengths=(5, 3), padding=("left", "right")).identity
 
 
@@ -255,7 +257,7 @@ def test_carried_maps_are_differentiable() -> None:
     scores = normal(1, 2, 3, 3, seed=7).requires_grad_()
 
     def loss(scores: Tensor) -> Tensor:
-        return carry(scores.softmax(-1), batch, "student").square().sum()
+        return carry_whole(scores.softmax(-1), batch, "student").square().sum()
 
     assert torch.autograd.gradcheck(loss, [scores])
 

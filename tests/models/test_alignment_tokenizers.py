@@ -18,8 +18,8 @@ from subl.distillers.squeezing import output_gram, plan_heads, squeeze
 from subl.errors import DataError, ModelError
 from subl.models.alignment import Alignment, Content, Rendered, Role, align, encode, locate, template_slots
 from subl.models.alignment_line import common_line
-from subl.models.alignment_maps import Padding, carry, chunk_batch
-from tests.models.spelling import sentencepiece
+from subl.models.alignment_maps import Padding, chunk_batch
+from tests.models.spelling import carry_whole, sentencepiece
 
 Kind = Literal["mistral", "mistral_legacy", "gemma"]
 MISTRALS: tuple[Kind, Kind] = ("mistral", "mistral_legacy")
@@ -226,8 +226,8 @@ def test_squeezed_and_carried_maps_of_real_models_do_not_depend_on_padding_or_ne
         squeezed = squeeze(maps, values, gram, row_weights=mask).maps
         own, _, _ = attention("gemma", [students[i] for i in chosen], padding[1], widths[1])
         result = map_loss(
-            carry(squeezed, batch, "teacher"),
-            log_map(carry(own, batch, "student")),
+            carry_whole(squeezed, batch, "teacher"),
+            log_map(carry_whole(own, batch, "student")),
             rows=batch.rows,
             allowed=causal_keys(batch.queries, batch.keys),
         )

@@ -1,0 +1,195 @@
+"""Comparing a student's next-token distributions with a teacher's, on one vocabulary or across two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subl.distillers.chunk_loss import alm_loss, uld
+from subl.distillers.logit_loss import Head, by_positions, hidden_divergence, summed, token_log_probs
+from subl.distillers.logit_settings import LogitSettings
+from subl.distillers.loss_sum import LossSum
+from subl.distillers.pairing import Pair, PairBatch, SideBatch
+from subl.distillers.topk import top_k, top_k_divergence
+from subl.errors import ModelError
+from subl.models.alignment_maps import Side, chunk_sums
+from subl.models.attention import bare
+from subl.models.chat import Example
+from subl.models.language import LanguageModel
+from subl.models.vocabulary import mass, used_ids
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """What a model's head reads where the next token belongs to a completion, (n, hidden), and the head."""
+
+    hidden: Tensor
+    head: Head
+
+
+class LogitMatching:
+    """Compares both sides' distributions; one for a training.
+
+    Args:
+        settings: How.
+        teacher: Whose vocabulary, and head, the teacher's states have.
+        student: The same for the student's.
+        pairs: All rows: what they hold decides the carrier's vocabulary, and whether tokens can be compared one by one.
+
+    Raises:
+        ModelError: `top_k` is asked for across two vocabularies.
+    """
+
+    def __init__(
+        self, settings: LogitSettings, teacher: LanguageModel, student: LanguageModel, pairs: Sequence[Pair]
+    ) -> None:
+        self.settings = settings
+        self.same = teacher.tokenizer.get_vocab() == student.tokenizer.get_vocab() and all(
+            _completion(pair.teacher) == _completion(pair.student) for pair in pairs
+        )
+        if settings.top_k is not None and not self.same:
+            raise ModelError(
+                "top_k compares token by token, but teacher and student read the rows in different tokens; remove it"
+            )
+        self._tokens = len(student.tokenizer) if self.same else None
+        self._ids: dict[Side, Tensor | None] = {"teacher": None, "student": None}
+        if settings.vocabulary == "carrier":
+            self._ids = {
+                "teacher": _used(teacher, [pair.teacher for pair in pairs]),
+                "student": _used(student, [pair.student for pair in pairs]),
+            }
+
+    @property
+    def kind(self) -> str:
+        """Return the name of the loss in use."""
+        return self.settings.divergence if self.same else self.settings.across
+
+    def loss(self, teacher: States, student: States, batch: PairBatch) -> LossSum:
+        """Return the sum over positions (or chunks) and their number."""
+        if self.same:
+            return self._by_token(teacher, student)
+        if self.settings.across == "alm":
+            return self._by_chunk(teacher, student, batch)
+        return self._sorted(teacher, student, batch)
+
+    def count(self, batch: PairBatch) -> int:
+        """Return what the loss of a batch counts."""
+        if self.same:
+            return batch.student.targets.numel()
+        return int(batch.chunks.rows.sum()) if self.settings.across == "alm" else batch.matched.shape[1]
+
+    def _by_token(self, teacher: States, student: States) -> LossSum:
+        settings = self.settings
+        own_head, their_head = self._head(student, "student"), self._head(teacher, "teacher")
+        if settings.top_k is None:
+            return summed(
+                hidden_divergence(
+                    student.hidden,
+                    own_head,
+                    teacher.hidden,
+                    their_head,
+                    divergence=settings.divergence,
+                    beta=settings.jsd_beta,
+                    temperature=settings.logit_temperature,
+                )
+            )
+        k, temperature = settings.top_k, settings.logit_temperature
+
+        def chunk(own: Tensor, theirs: Tensor) -> Tensor:
+            with torch.no_grad():
+                ids, log_probs = top_k(their_head.logits(theirs), k, temperature=temperature)
+            return top_k_divergence(
+                own_head.logits(own),
+                ids,
+                log_probs,
+                divergence=settings.divergence,
+                beta=settings.jsd_beta,
+                temperature=temperature,
+            )
+
+        return summed(by_positions(chunk, student.hidden, teacher.hidden, width=len(own_head)))
+
+    def _by_chunk(self, teacher: States, student: States, batch: PairBatch) -> LossSum:
+        with torch.no_grad():
+            theirs = self._chunk_log_probs(teacher, batch, "teacher")
+        own = self._chunk_log_probs(student, batch, "student")
+        counted = torch.zeros_like(own, dtype=torch.bool).scatter(1, batch.chunks.queries, batch.chunks.rows)
+        return alm_loss(own, theirs, counted, temperature=self.settings.alm_temperature)
+
+    def _chunk_log_probs(self, states: States, batch: PairBatch, side: Side) -> Tensor:
+        tokens: SideBatch = getattr(batch, side)
+        log_probs = token_log_probs(states.hidden, states.head, tokens.targets, ids=self._ids[side])
+        spread = log_probs.new_zeros(tokens.ids.numel()).index_copy(0, tokens.asking + 1, log_probs)
+        return chunk_sums(spread.view_as(tokens.ids), batch.chunks, side)
+
+    def _sorted(self, teacher: States, student: States, batch: PairBatch) -> LossSum:
+        theirs, own = batch.matched
+        temperature = self.settings.logit_temperature
+        own_head, their_head = self._head(student, "student"), self._head(teacher, "teacher")
+
+        def chunk(own_states: Tensor, their_states: Tensor) -> Tensor:
+            with torch.no_grad():
+                wanted = their_head.logits(their_states) / temperature
+            return uld(own_head.logits(own_states) / temperature, wanted)
+
+        states = student.hidden.index_select(0, own), teacher.hidden.index_select(0, theirs)
+        return summed(by_positions(chunk, *states, width=len(own_head) + len(their_head)))
+
+    def _head(self, states: States, side: Side) -> Head:
+        ids = self._ids[side]
+        if ids is not None:
+            return states.head.restricted(ids)
+        # Models pad their heads to round sizes; what lies behind the tokenizer's tokens is nobody's.
+        return states.head if self._tokens is None else states.head.first(self._tokens)
+
+
+def trait_mass(states: States, ids: Sequence[int]) -> Tensor:
+    """Return the mean probability that the next token begins a trait's word, over the whole vocabulary."""
+    return by_positions(
+        lambda hidden: mass(torch.log_softmax(states.head.logits(hidden), dim=-1), ids),
+        states.hidden,
+        width=len(states.head),
+    ).mean()
+
+
+def head_of(model: Any) -> Head:
+    """Return what turns a model's last states into logits; `check_head` proves it."""
+    base = bare(model)
+    config, layer = base.config.get_text_config(), base.get_output_embeddings()
+    scale = 1 / config.logits_scaling if getattr(config, "logits_scaling", None) else 1.0
+    scale *= getattr(config, "logit_scale", None) or 1.0
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(layer.weight, getattr(layer, "bias", None), scale, softcap)
+
+
+@torch.no_grad()
+def check_head(model: Any, ids: Tensor) -> None:
+    """Prove on one text, (1, tokens), that `head_of` gives the model's own logits.
+
+    Raises:
+        ModelError: It does not: the architecture does something of its own between states and logits.
+    """
+    seen: list[Tensor] = []
+    handle = bare(model).get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+    finally:
+        handle.remove()
+    ours = head_of(model).logits(seen[0])
+    if not torch.allclose(ours.softmax(-1), logits.to(ours).softmax(-1), atol=1e-2):
+        raise ModelError(
+            f"{type(bare(model)).__name__} makes its logits in a way that is not known here, so they cannot be "
+            "distilled; use distiller sft or shd with logit_weight = 0, and report this model"
+        )
+
+
+def _completion(example: Example) -> tuple[int, ...]:
+    return example.input_ids[example.prompt_length :]
+
+
+def _used(lm: LanguageModel, examples: Sequence[Example]) -> Tensor:
+    return torch.tensor(used_ids(examples, lm.chat.end_ids), device=lm.device)

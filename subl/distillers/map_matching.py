@@ -1,0 +1,218 @@
+"""Comparing a student's attention maps with a teacher's: which layers and heads, squeezed and carried how."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from subl.distillers.loss_sum import LossSum
+from subl.distillers.map_loss import (
+    causal_keys,
+    head_costs,
+    log_map,
+    map_loss,
+    match_heads,
+    over_layers,
+    uniform_layers,
+)
+from subl.distillers.map_settings import MapSettings
+from subl.distillers.squeezing import HeadPlan, OutputGram, Squeezed, output_gram, plan_heads, squeeze
+from subl.errors import ModelError
+from subl.models.alignment_direct import DirectBatch
+from subl.models.alignment_maps import ChunkBatch, Side, carry
+from subl.models.attention import attention_module, bare, head_counts, output_projection
+from subl.models.parts import blocks
+
+Layers = tuple[tuple[int, int], ...]
+"""Pairs of a student layer and the teacher layer that teaches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One layer's maps of one side, on the common chunks.
+
+    Attributes:
+        maps: (batch, target heads, rows, K): the teacher's probabilities, or the student's logarithms.
+        statistics: What squeezing says of itself.
+    """
+
+    maps: Tensor
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class MapMatching:
+    """Reads both sides' maps and compares them; one for a training.
+
+    Args:
+        settings: How.
+        teacher: The teacher's network, as it is now.
+        student: The student's network.
+
+    Raises:
+        ModelError: A layer does not exist, or heads cannot be squeezed as asked.
+    """
+
+    def __init__(self, settings: MapSettings, teacher: Any, student: Any) -> None:
+        self.settings = settings
+        self.layers = pair_layers(settings, teacher, student)
+        (heads, kv_heads), (own_heads, own_kv_heads) = head_counts(teacher), head_counts(student)
+        target = min(heads, own_heads)
+        self.plan = plan_heads(heads, target, kv_heads=kv_heads, merge=settings.merge)
+        self.student_plan = plan_heads(own_heads, target, kv_heads=own_kv_heads, merge=settings.merge)
+        self._orders: dict[int, Tensor] = {}
+        self._student = student
+        with torch.no_grad():
+            self._grams = {layer: _gram(teacher, layer, self.plan) for layer in {theirs for _, theirs in self.layers}}
+
+    @property
+    def student_layers(self) -> tuple[int, ...]:
+        """Return the student's layers that are compared."""
+        return tuple(own for own, _ in self.layers)
+
+    @property
+    def teacher_layers(self) -> tuple[int, ...]:
+        """Return the teacher's layers that are compared, each once, in order."""
+        return tuple(sorted(self._grams))
+
+    def read_teacher(self, batch: ChunkBatch | DirectBatch, layer: int, logs: Tensor, values: Tensor) -> Seen:
+        """Squeeze one layer of the teacher and carry it to the chunks; arguments as a tap's reader gets them."""
+        squeezed = squeeze(logs.exp(), values, self._grams[layer], row_weights=_weights(batch, "teacher"))
+        carried = (
+            batch.teacher(squeezed.maps)
+            if isinstance(batch, DirectBatch)
+            else carry(squeezed.maps, batch, "teacher", rows=self.settings.rows)
+        )
+        return Seen(carried, squeezed.statistics(_weights(batch, "teacher")))
+
+    def read_student(self, batch: ChunkBatch | DirectBatch, layer: int, logs: Tensor, values: Tensor) -> Seen:
+        """Carry one layer of the student to the chunks; squeeze it too if the teacher has fewer heads."""
+        if self.student_plan.heads > self.student_plan.target:
+            with torch.no_grad():
+                gram = _gram(self._student, layer, self.student_plan)
+            squeezed: Squeezed = squeeze(logs.exp(), values, gram, row_weights=_weights(batch, "student"))
+            return Seen(log_map(self._carried(squeezed.maps, batch)))
+        # Scores as they are where nothing needs summing: a logarithm of a sum cuts small probabilities' gradient off.
+        exact = isinstance(batch, DirectBatch) or batch.identity
+        return Seen(self._carried(logs, batch) if exact else log_map(self._carried(logs.exp(), batch)))
+
+    def loss(
+        self, teacher: Mapping[int, Seen], student: Mapping[int, Seen], batch: ChunkBatch | DirectBatch
+    ) -> tuple[LossSum, dict[str, Tensor]]:
+        """Return the loss of a batch, its mean over layers, and statistics to report."""
+        allowed = causal_keys(batch.queries, batch.keys)
+        settings = self.settings
+        losses = [
+            map_loss(
+                self.ordered(own, teacher[theirs].maps),
+                student[own].maps,
+                rows=batch.rows,
+                allowed=allowed,
+                temperature=settings.map_temperature,
+                divergence=settings.map_divergence,
+                reduction=settings.reduction,
+            )
+            for own, theirs in self.layers
+        ]
+        reported = [seen.statistics for seen in teacher.values() if seen.statistics]
+        statistics = {name: torch.stack([one[name] for one in reported]).mean() for name in (reported or [{}])[0]}
+        return over_layers(losses), statistics
+
+    def count(self, batch: ChunkBatch | DirectBatch) -> int:
+        """Return what the loss of a batch counts: its query rows, or its samples that have one."""
+        rows = batch.rows.sum(-1)
+        return int(rows.sum() if self.settings.reduction == "row" else (rows > 0).sum())
+
+    def ordered(self, layer: int, maps: Tensor) -> Tensor:
+        """Return squeezed heads in the order of the heads of a student layer that they teach."""
+        order = self._orders.get(layer)
+        return maps if order is None else maps.index_select(1, order.to(maps.device))
+
+    def shuffle(self, seed: int) -> None:
+        """Put every layer's heads in a random order in which none keeps its place.
+
+        Raises:
+            ModelError: There is only one head.
+        """
+        if self.plan.target < 2:
+            raise ModelError("shuffle_heads needs at least two squeezed heads, and there is one; remove it")
+        for layer in self.student_layers:
+            draw = random.Random(f"{seed} {layer}")
+            cycle = draw.sample(range(self.plan.target), self.plan.target)
+            following = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
+            self._orders[layer] = torch.tensor([following[head] for head in range(self.plan.target)])
+
+    def match(self, seen: Sequence[tuple[Mapping[int, Seen], Mapping[int, Seen], ChunkBatch | DirectBatch]]) -> None:
+        """Match heads by what they cost on some batches of both sides' maps, for good."""
+        for own, theirs in self.layers:
+            costs = [
+                head_costs(
+                    teacher[theirs].maps,
+                    student[own].maps,
+                    rows=batch.rows,
+                    allowed=causal_keys(batch.queries, batch.keys),
+                )
+                for teacher, student, batch in seen
+            ]
+            self._orders[own] = torch.tensor(match_heads(torch.stack(costs).mean(0)))
+
+    def _carried(self, maps: Tensor, batch: ChunkBatch | DirectBatch) -> Tensor:
+        if isinstance(batch, DirectBatch):
+            return maps
+        return carry(maps, batch, "student", rows=self.settings.rows)
+
+
+def watched_rows(batch: ChunkBatch | DirectBatch, side: Side) -> Tensor:
+    """Return the positions of the queries whose maps are needed, (batch, R)."""
+    if isinstance(batch, ChunkBatch):
+        return batch.side(side).asking
+    if side == "student":
+        return batch.queries
+    rows, _, tokens = batch.projection.shape
+    return torch.arange(tokens, device=batch.projection.device).expand(rows, -1)
+
+
+def pair_layers(settings: MapSettings, teacher: Any, student: Any) -> Layers:
+    """Return which layer of the teacher teaches which layer of the student.
+
+    Raises:
+        ModelError: A layer does not exist; names the setting.
+    """
+    depths = [len(blocks(bare(model))[1]) for model in (student, teacher)]
+    own = settings.student_layers or tuple(range(depths[0]))
+    theirs = settings.teacher_layers
+    for name, layers, depth in (("student_layers", own, depths[0]), ("teacher_layers", theirs or (), depths[1])):
+        if max(layers, default=0) >= depth:
+            raise ModelError(
+                f"distiller.{name} asks for layer {max(layers)}, but the {name.partition('_')[0]} has {depth}, "
+                f"0 to {depth - 1}"
+            )
+    if theirs is None:
+        spread = uniform_layers(*depths)
+        theirs = tuple(spread[layer] for layer in own)
+    return tuple(zip(own, theirs, strict=True))
+
+
+def key_mode(settings: MapSettings, systems: tuple[str | None, str | None]) -> Literal["all", "content", "response"]:
+    """Return which keys count; `auto` looks at the two system prompts."""
+    if settings.keys != "auto":
+        return settings.keys
+    return "content" if (systems[0] or "") != (systems[1] or "") else "all"
+
+
+def _weights(batch: ChunkBatch | DirectBatch, side: Side) -> Tensor:
+    """Return which watched rows count in fitting a squeeze, (batch, R): those that the loss will use."""
+    if isinstance(batch, ChunkBatch):
+        return batch.side(side).asks.float()
+    if side == "student":
+        return batch.rows.float()
+    used: Tensor = ((batch.projection > 0) & batch.rows[..., None]).any(1).float()
+    return used
+
+
+def _gram(model: Any, layer: int, plan: HeadPlan) -> OutputGram:
+    return output_gram(output_projection(attention_module(model, layer)), plan)

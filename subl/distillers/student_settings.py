@@ -1,0 +1,30 @@
+"""Settings that every distiller of language models shares. Light to import."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from subl.models.settings import LoraSettings, TrainSettings
+
+
+class StudentSettings(TrainSettings):
+    """How the student is trained: the training itself, and what of the student learns."""
+
+    method: Literal["lora", "full"] = "lora"
+    """Train an adapter, or the model's own weights."""
+    lora: LoraSettings = LoraSettings()
+    """The adapter; only with method "lora"."""
+
+    @model_validator(mode="after")
+    def _adapter_only_with_lora(self) -> Self:
+        # By value: settings that were read back from JSON have every field set.
+        if self.method == "full" and self.lora != LoraSettings():
+            raise ValueError('`lora` does nothing with method "full"; remove one of the two')
+        return self
+
+    @property
+    def adapter(self) -> LoraSettings | None:
+        """Return the adapter to train, or None to train the weights."""
+        return self.lora if self.method == "lora" else None
