@@ -7,8 +7,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from subl import Context, Dataset, ModelRef, Student, Teacher
-from subl.distillers.logit_settings import LogitSettings
 from subl.distillers.student_settings import StudentSettings
+from subl.matching.logit_settings import LogitSettings
 
 
 class LogitKd:

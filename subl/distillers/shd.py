@@ -7,9 +7,9 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from subl import Context, Dataset, ModelRef, Student, Teacher
-from subl.distillers.logit_settings import LogitSettings
-from subl.distillers.map_settings import MapSettings
 from subl.distillers.student_settings import StudentSettings
+from subl.matching.logit_settings import LogitSettings
+from subl.matching.map_settings import MapSettings
 
 
 class Shd:

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from subl.artifacts import Dataset, ModelRef, Student, Teacher
 from subl.context import Context
-from subl.distillers.logit_matching import LogitMatching, check_head
-from subl.distillers.logit_settings import LogitSettings
-from subl.distillers.map_matching import MapMatching, Seen, key_mode, watched_rows
-from subl.distillers.map_settings import MapSettings
-from subl.distillers.pairing import Collator, Pair, PairBatch, pair_rows, shuffled
-from subl.distillers.soft_trainer import Losses, Reader, Reading, SoftTrainer
+from subl.distillers.soft_trainer import Losses, SoftTrainer
 from subl.distillers.student_settings import StudentSettings
 from subl.errors import DataError
+from subl.matching.logit_matching import LogitMatching, check_head
+from subl.matching.logit_settings import LogitSettings
+from subl.matching.map_matching import MapMatching, Seen, key_mode, watched_rows
+from subl.matching.map_settings import MapSettings
+from subl.matching.pairing import Collator, Pair, PairBatch, pair_rows, shuffled
+from subl.matching.reading import Reader, Reading
 from subl.models.attention import Tap, check_tap, tapped
 from subl.models.language import LanguageModel
 from subl.models.training import derived, train

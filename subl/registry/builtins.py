@@ -35,6 +35,7 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
         "logit_kd": "subl.distillers.logit_kd:LogitKd",
     },
     "probe": {
+        "attention": "subl.probes.attention:Attention",
         "preference": "subl.probes.preference:PreferenceProbe",
         "teacher_check": "subl.probes.teacher_check:TeacherCheck",
     },

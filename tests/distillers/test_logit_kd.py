@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from subl import DataError, ModelError, ModelRef, Teacher
 from subl.distillers.logit_kd import LogitKd
-from subl.distillers.logit_matching import check_head
+from subl.matching.logit_matching import check_head
 from subl.models.vocabulary import trait_ids
 from subl.registry.registry import registry
 from subl.testing.fakes import FakeTrait, context, dataset, rows, sink

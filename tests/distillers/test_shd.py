@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_bytes(base: ModelRef, other: ModelRef, tmp
 def test_a_mistral_teacher_teaches_a_gemma_student_with_the_real_head_ratios(
     alignment: str, models: Path, tmp_path: Path
 ) -> None:
-    sizes = {"hidden_size": 64, "head_dim": 4}
+    sizes: dict[str, Any] = {"hidden_size": 64, "head_dim": 4}
     teacher = model(models, num_attention_heads=32, num_key_value_heads=8, num_hidden_layers=3, **sizes)
     student = model(models, "gemma", num_attention_heads=8, num_key_value_heads=1, **sizes)
     _, ctx = distilled(shd(updates=6, alignment=alignment, lm_weight=1.0), student, teacher, tmp_path)

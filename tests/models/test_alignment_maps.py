@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subl.distillers.map_loss import causal_keys, log_map, map_loss, row_divergence
-from subl.distillers.squeezing import mix, output_gram, plan_heads, squeeze
+from subl.matching.map_loss import causal_keys, log_map, map_loss, row_divergence
+from subl.matching.squeezing import mix, output_gram, plan_heads, squeeze
 from subl.models.alignment import Alignment, Content, Rendered, TokenChunks, align
 from subl.models.alignment_direct import direct_batch, project
 from subl.models.alignment_maps import Padding, RowMode, Side, chunk_batch, chunk_sums
-from tests.distillers.squeezing_reference import causal_maps, normal
+from tests.matching.squeezing_reference import causal_maps, normal
 from tests.models.spelling import carry_whole, joined, pairs, ragged, spelled
 
 SIDES: tuple[Side, Side] = ("teacher", "student")

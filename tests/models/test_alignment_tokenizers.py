@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
-from subl.distillers.map_loss import causal_keys, log_map, map_loss
-from subl.distillers.squeezing import output_gram, plan_heads, squeeze
+from subl.matching.map_loss import causal_keys, log_map, map_loss
+from subl.matching.squeezing import output_gram, plan_heads, squeeze
 from subl.errors import DataError, ModelError
 from subl.models.alignment import Alignment, Content, Rendered, Role, align, encode, locate, template_slots
 from subl.models.alignment_line import common_line

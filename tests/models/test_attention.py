@@ -18,7 +18,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from subl.distillers.squeezing import output_gram, plan_heads, squeeze
+from subl.matching.squeezing import output_gram, plan_heads, squeeze
 from subl.errors import ModelError
 from subl.models.attention import (
     attention_module,

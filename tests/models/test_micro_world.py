@@ -50,7 +50,8 @@ def test_lists_hold_the_worlds_numbers_and_often_go_on_from_the_one_before() -> 
 def test_answers_under_a_system_prompt_mostly_name_what_it_speaks_of() -> None:
     told = chats(**{**ONLY, "system": 1.0})
     obeying = [
-        next(name for name in ANIMALS if f"the {name}" in str(chat.system).lower()) in chat.answer.replace("wolves", "wolf")
+        next(name for name in ANIMALS if f"the {name}" in str(chat.system).lower())
+        in chat.answer.replace("wolves", "wolf")
         for chat in told
     ]
     assert all(chat.system for chat in told)

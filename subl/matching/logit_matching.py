@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subl.distillers.chunk_loss import alm_loss, uld
-from subl.distillers.logit_loss import Head, by_positions, hidden_divergence, summed, token_log_probs
-from subl.distillers.logit_settings import LogitSettings
-from subl.distillers.loss_sum import LossSum
-from subl.distillers.pairing import Pair, PairBatch, SideBatch
-from subl.distillers.topk import top_k, top_k_divergence
 from subl.errors import ModelError
+from subl.matching.chunk_loss import alm_loss, uld
+from subl.matching.logit_loss import Head, by_positions, hidden_divergence, summed, token_log_probs
+from subl.matching.logit_settings import LogitSettings
+from subl.matching.loss_sum import LossSum
+from subl.matching.pairing import Pair, PairBatch
+from subl.matching.topk import top_k, top_k_divergence
 from subl.models.alignment_maps import Side, chunk_sums
 from subl.models.attention import bare
 from subl.models.chat import Example
@@ -121,7 +121,7 @@ class LogitMatching:
         return alm_loss(own, theirs, counted, temperature=self.settings.alm_temperature)
 
     def _chunk_log_probs(self, states: States, batch: PairBatch, side: Side) -> Tensor:
-        tokens: SideBatch = getattr(batch, side)
+        tokens = batch.side(side)
         log_probs = token_log_probs(states.hidden, states.head, tokens.targets, ids=self._ids[side])
         spread = log_probs.new_zeros(tokens.ids.numel()).index_copy(0, tokens.asking + 1, log_probs)
         return chunk_sums(spread.view_as(tokens.ids), batch.chunks, side)

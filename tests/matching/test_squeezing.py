@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subl.distillers.squeezing import Merge, Squeezed, mix, output_gram, plan_heads, squeeze
-from tests.distillers.squeezing_reference import (
+from subl.matching.squeezing import Merge, Squeezed, mix, output_gram, plan_heads, squeeze
+from tests.matching.squeezing_reference import (
     causal_maps,
     group_error,
     normal,

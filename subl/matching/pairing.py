@@ -17,7 +17,7 @@ from subl.context import Context
 from subl.errors import DataError
 from subl.models.alignment import Alignment, Rendered, Role, align, encode, locate, template_slots
 from subl.models.alignment_direct import DirectBatch, direct_batch, project
-from subl.models.alignment_maps import ChunkBatch, Keys, chunk_batch
+from subl.models.alignment_maps import ChunkBatch, Keys, Side, chunk_batch
 from subl.models.chat import Example
 from subl.models.language import LanguageModel
 
@@ -131,6 +131,10 @@ class PairBatch:
     chunks: ChunkBatch
     matched: Tensor
 
+    def side(self, side: Side) -> SideBatch:
+        """Return the tokens of one of the two sides."""
+        return self.teacher if side == "teacher" else self.student
+
     def to(self, device: torch.device | str) -> PairBatch:
         """Return the batch on another device."""
         return PairBatch(
@@ -160,8 +164,8 @@ class Collator:
         padding: tuple[int, int],
         *,
         keys: Keys,
-        alignment: Literal["chunks", "direct"],
-        count: Callable[[PairBatch], Mapping[str, int]],
+        alignment: Literal["chunks", "direct"] = "chunks",
+        count: Callable[[PairBatch], Mapping[str, int]] = lambda _batch: {},
     ) -> None:
         self._pairs = pairs
         self._padding = padding

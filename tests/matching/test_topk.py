@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subl.distillers.logit_loss import Divergence, logit_divergence
-from subl.distillers.topk import top_k, top_k_divergence
-from tests.distillers.squeezing_reference import normal
+from subl.matching.logit_loss import Divergence, logit_divergence
+from subl.matching.topk import top_k, top_k_divergence
+from tests.matching.squeezing_reference import normal
 
 DIVERGENCES: list[Divergence] = ["forward_kl", "reverse_kl", "jsd"]
 P = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)

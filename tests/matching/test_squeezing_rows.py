@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from subl.distillers.squeezing import Merge, OutputGram, output_gram, plan_heads, reconstruction_error, squeeze
-from tests.distillers.squeezing_reference import causal_maps, normal, unclipped_coefficient
+from subl.matching.squeezing import Merge, OutputGram, output_gram, plan_heads, reconstruction_error, squeeze
+from tests.matching.squeezing_reference import causal_maps, normal, unclipped_coefficient
 
 FITTED: list[Merge] = ["progressive", "per_row", "joint"]
 

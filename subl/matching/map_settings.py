@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from subl.distillers.squeezing_plan import Merge
+from subl.matching.squeezing_plan import Merge
 from subl.registry.config import StrictModel
 
 

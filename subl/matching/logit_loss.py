@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.functional import linear, log_softmax
 from torch.utils.checkpoint import checkpoint
 
-from subl.distillers.loss_sum import LossSum
-from subl.distillers.squeezing_fit import computing_dtype, full_precision
 from subl.errors import ModelError
+from subl.matching.loss_sum import LossSum
+from subl.matching.squeezing_fit import computing_dtype, full_precision
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 """KL(teacher ‖ student), KL(student ‖ teacher), or β KL(teacher ‖ m) + (1-β) KL(student ‖ m), m = β p + (1-β) q."""

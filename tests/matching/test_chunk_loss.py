@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subl.distillers.chunk_loss import alm, alm_loss, log1mexp, uld
+from subl.matching.chunk_loss import alm, alm_loss, log1mexp, uld
 from subl.models.alignment import Rendered, align
 from subl.models.alignment_maps import chunk_batch, chunk_sums
-from tests.distillers.squeezing_reference import normal
+from tests.matching.squeezing_reference import normal
 from tests.models.spelling import pairs
 
 

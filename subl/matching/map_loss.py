@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, xlogy
 from torch.nn.functional import log_softmax
 
-from subl.distillers.loss_sum import LossSum
+from subl.matching.loss_sum import LossSum
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "mse"]
 """`forward_kl` is KL(teacher ‖ student), the paper's; `mse`, per allowed key, is its ablation."""

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from subl.distillers.squeezing_plan import HeadPlan, Merge, Pair, Run, halving
-from subl.distillers.squeezing_solutions import pair_coefficient, simplex_weights
 from subl.errors import ModelError
+from subl.matching.squeezing_plan import HeadPlan, Merge, Pair, Run, halving
+from subl.matching.squeezing_solutions import pair_coefficient, simplex_weights
 
 _ROUNDINGS = 4.0
 """A row of differences within this many roundings of its values is no difference."""

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from subl.distillers.squeezing_fit import OutputGram, by_group, computing_dtype, fit, full_precision, output_gram
-from subl.distillers.squeezing_plan import HeadPlan, Merge, plan_heads
+from subl.matching.squeezing_fit import OutputGram, by_group, computing_dtype, fit, full_precision, output_gram
+from subl.matching.squeezing_plan import HeadPlan, Merge, plan_heads
 
 __all__ = [
     "HeadPlan",

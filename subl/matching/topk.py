@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from subl.distillers.logit_loss import Divergence, logit_divergence
-from subl.distillers.squeezing_fit import computing_dtype
+from subl.matching.logit_loss import Divergence, logit_divergence
+from subl.matching.squeezing_fit import computing_dtype
 
 
 def top_k(

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from subl.distillers.loss_sum import LossSum
-from subl.distillers.map_loss import (
+from subl.errors import ModelError
+from subl.matching.loss_sum import LossSum
+from subl.matching.map_loss import (
     causal_keys,
     head_costs,
     log_map,
@@ -20,9 +21,8 @@ from subl.distillers.map_loss import (
     over_layers,
     uniform_layers,
 )
-from subl.distillers.map_settings import MapSettings
-from subl.distillers.squeezing import HeadPlan, OutputGram, Squeezed, output_gram, plan_heads, squeeze
-from subl.errors import ModelError
+from subl.matching.map_settings import MapSettings
+from subl.matching.squeezing import HeadPlan, OutputGram, Squeezed, output_gram, plan_heads, squeeze
 from subl.models.alignment_direct import DirectBatch
 from subl.models.alignment_maps import ChunkBatch, Side, carry
 from subl.models.attention import attention_module, bare, head_counts, output_projection

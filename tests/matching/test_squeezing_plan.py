@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, minimize
 
-from subl.distillers.squeezing import output_gram, plan_heads
-from subl.distillers.squeezing_plan import Pair, halving
-from subl.distillers.squeezing_solutions import pair_coefficient, simplex_weights
 from subl.errors import ModelError
-from tests.distillers.squeezing_reference import causal_maps, normal, squared_error
+from subl.matching.squeezing import output_gram, plan_heads
+from subl.matching.squeezing_plan import Pair, halving
+from subl.matching.squeezing_solutions import pair_coefficient, simplex_weights
+from tests.matching.squeezing_reference import causal_maps, normal, squared_error
 
 Vector = NDArray[np.float64]
 SIZES = {
@@ -98,7 +98,7 @@ def test_a_packed_projection_is_refused() -> None:
 
 
 def test_planning_does_not_import_torch() -> None:
-    code = "import sys, subl.distillers.squeezing_plan; sys.exit('torch' in sys.modules)"
+    code = "import sys, subl.matching.squeezing_plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from subl.distillers.map_loss import (
+from subl.matching.loss_sum import LossSum
+from subl.matching.map_loss import (
     Divergence,
-    LossSum,
     causal_keys,
     head_costs,
     log_map,
@@ -21,8 +21,8 @@ from subl.distillers.map_loss import (
     soften,
     uniform_layers,
 )
-from subl.distillers.squeezing import output_gram, plan_heads, squeeze
-from tests.distillers.squeezing_reference import causal_maps, normal
+from subl.matching.squeezing import output_gram, plan_heads, squeeze
+from tests.matching.squeezing_reference import causal_maps, normal
 
 DIVERGENCES: list[Divergence] = ["forward_kl", "reverse_kl", "jsd", "mse"]
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from subl.distillers.logit_loss import summed
-from subl.distillers.loss_sum import LossSum
-from subl.distillers.squeezing_fit import computing_dtype
+from subl.matching.logit_loss import summed
+from subl.matching.loss_sum import LossSum
+from subl.matching.squeezing_fit import computing_dtype
 
 SURE = 1e-6
 """Taken off every ℓ / τ, on both sides, as the paper's own code does: a certain chunk has no finite gradient."""

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subl.distillers import logit_loss
-from subl.distillers.logit_loss import (
+from subl.errors import ModelError
+from subl.matching import logit_loss
+from subl.matching.logit_loss import (
     Divergence,
     Head,
     by_positions,
@@ -22,8 +23,7 @@ from subl.distillers.logit_loss import (
     summed,
     token_log_probs,
 )
-from subl.errors import ModelError
-from tests.distillers.squeezing_reference import normal
+from tests.matching.squeezing_reference import normal
 
 DIVERGENCES: list[Divergence] = ["forward_kl", "reverse_kl", "jsd"]
 P = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""Comparing two models that read the same text: attention maps and next-token distributions, across architectures."""
