@@ -59,12 +59,17 @@ class StageError(SublError):
 
 
 class MissingExtraError(SublError):
-    """An optional dependency that is not installed."""
+    """An optional dependency that is not installed.
+
+    Args:
+        feature: What needs it.
+        package: Its name.
+        extra: The extra of subl that brings it; a plugin package gives its own as "subl-mylab[plots]".
+    """
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{feature} needs {package}, which is not installed; install it with: pip install 'subl[{extra}]'"
-        )
+        wanted = extra if "[" in extra else f"subl[{extra}]"
+        super().__init__(f"{feature} needs {package}, which is not installed; install it with: pip install '{wanted}'")
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -13,11 +13,20 @@ from typing import Annotated
 import typer
 
 from subl import __version__
+from subl.cli.cache import cache
+from subl.cli.compare import EPILOG as COMPARE_EXAMPLE
+from subl.cli.compare import compare
+from subl.cli.diff import EPILOG as DIFF_EXAMPLE
+from subl.cli.diff import diff
 from subl.cli.plugins import plugins
 from subl.cli.recipes import recipes
+from subl.cli.resume import EPILOG as RESUME_EXAMPLE
+from subl.cli.resume import resume
 from subl.cli.run import EPILOG as RUN_EXAMPLE
 from subl.cli.run import run
 from subl.cli.runs import runs
+from subl.cli.schema import EPILOG as SCHEMA_EXAMPLE
+from subl.cli.schema import schema
 from subl.cli.show import show
 from subl.cli.ui import ui
 from subl.cli.validate import validate
@@ -56,8 +65,13 @@ app.command(epilog=RUN_EXAMPLE, short_help="Run an experiment; cached stages are
 app.command(epilog="Example: subl validate micro_owl --set trait.target=panda")(validate)
 app.command(epilog="Example: subl show micro_owl --arm control --origins")(show)
 app.add_typer(plugins, name="plugins")
+app.command(epilog=SCHEMA_EXAMPLE, short_help="Print a JSON schema of recipes for editors.")(schema)
 app.add_typer(recipes, name="recipes")
 app.add_typer(runs, name="runs", epilog="Example: subl runs list")
+app.command(epilog=RESUME_EXAMPLE, short_help="Go on with a run, from its folder alone.")(resume)
+app.command(epilog=COMPARE_EXAMPLE, short_help="Compare runs: a table with intervals, and a figure.")(compare)
+app.command(epilog=DIFF_EXAMPLE, short_help="Show what differs between two recipes or runs.")(diff)
+app.add_typer(cache, name="cache")
 app.command(epilog="Example: subl ui --port 5001")(ui)
 
 

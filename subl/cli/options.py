@@ -44,4 +44,23 @@ StoreFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option("--store", metavar="FOLDER", help="The project's folder for results; .subl here if not given."),
 ]
+
+
+def _consent(allow: bool) -> bool:
+    import sys
+
+    from subl.registry.consent import Consent, consent
+
+    consent.set(Consent(allow, typer.confirm if sys.stdin.isatty() else None))
+    return allow
+
+
+AllowLocal: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--allow-local-plugins",
+        help="Run plugin files that the recipe names outside its own folder; remembered until they change.",
+        callback=_consent,
+    ),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,9 +1,10 @@
-"""`subl plugins`: which plugins there are, and what one of them takes."""
+"""`subl plugins`: which plugins there are, what one of them takes, whether it keeps its contract, and a new one."""
 
 from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,19 +12,18 @@ import typer
 from subl.artifacts import Json
 from subl.cli.options import AsJson, PluginFiles
 from subl.cli.output import print_json, print_table
-from subl.errors import PluginError, suggest
+from subl.errors import USER_ERROR, PluginError, SublError, suggest
 from subl.registry.kinds import KINDS
 from subl.registry.local import load_local
-from subl.registry.registry import describe_source, registry
+from subl.registry.registry import Entry, describe_source, registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from subl.registry.describe import Setting
 
 plugins = typer.Typer(
-    help="List plugins and show their settings.",
+    help="List plugins, show their settings, check them, write new ones.",
     epilog="Example: subl plugins show filter number_format",
     no_args_is_help=True,
 )
@@ -82,6 +82,7 @@ def show_plugin(
     _check_kind(kind)
     _load(files)
     entry, plugin = registry.entry(kind, name), registry.load(kind, name)
+    found = _faults(entry)
     listed = list(settings(plugin.Config))
     doc, source = inspect.getdoc(plugin) or "", describe_source(plugin)
     if as_json:
@@ -105,15 +106,92 @@ def show_plugin(
                 "origin": entry.origin.where,
                 "doc": doc,
                 "settings": records,
+                "faults": list(found),
                 "example": _example(kind, name, listed),
             }
         )
         return
-    typer.echo(f"{kind} {name}, version {plugin.version}, from {entry.origin.where}\n{source}\n\n{doc}\n")
+    typer.echo(f"{kind} {name}, version {plugin.version}, from {entry.origin.where}\n{source}")
+    typer.echo(f"contract: {'not kept' if found else 'kept'}")
+    _print_faults(found)
+    typer.echo(f"\n{doc}\n")
     if listed:
         rows = [(s.name, s.type, _default(s), s.doc + (" (speed only)" if s.runtime else "")) for s in listed]
         print_table(("setting", "type", "default", "meaning"), rows)
     typer.echo(f"\n{_example(kind, name, listed)}")
+
+
+@plugins.command("check", epilog="Example: subl plugins check filter length")
+def check_plugins(
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="The plugin's name.", show_default=False)] = None,
+    files: PluginFiles = (),
+    as_json: AsJson = False,
+) -> None:
+    """Import plugins and check that they keep their contract.
+
+    All of them, those of one kind, or one; a broken one does not keep the others from being checked. Any fault ends
+    with exit code 2.
+    """
+    if kind is not None:
+        _check_kind(kind)
+    _load(files)
+    entries = registry.entries(kind) if kind is None or name is None else [registry.entry(kind, name)]
+    results = [(entry, _faults(entry)) for entry in entries]
+    if as_json:
+        print_json(
+            [
+                {"kind": e.kind, "name": e.name, "source": e.origin.source, "where": e.origin.where, "faults": found}
+                for e, found in results
+            ]
+        )
+    else:
+        for entry, found in results:
+            typer.echo(f"{'fault' if found else 'ok'}: {entry.kind} {entry.name} from {entry.origin}")
+            _print_faults(found)
+    if any(found for _, found in results):
+        raise typer.Exit(USER_ERROR)
+
+
+@plugins.command("new", epilog="Example: subl plugins new filter short_rows")
+def new_plugin(
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="What recipes will call it, e.g. short_rows.", show_default=False)],
+    package: Annotated[bool, typer.Option("--package", help="Write a package to install and publish.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where to write.", file_okay=False)] = Path(),
+) -> None:
+    """Write a working plugin with a test, to be changed.
+
+    One file and its test, or with --package a package with entry point, README and tests.
+    """
+    from subl.registry.scaffold import scaffold
+
+    _check_kind(kind)
+    written = scaffold(kind, name, folder, package=package)
+    for path in written:
+        typer.echo(f"wrote {path}")
+    if package:
+        root = written[0].parent.parent
+        typer.echo(f"next: cd {root} && pip install -e '.[dev]' && pytest && subl plugins check {kind} {name}")
+    else:
+        typer.echo(f"next: pytest {written[1]} && subl plugins show {kind} {name} --plugin {written[0]}")
+
+
+def _faults(entry: Entry) -> list[str]:
+    """Return what is wrong with a plugin; one that cannot even be imported has that as its fault."""
+    from subl.testing.checking import faults
+
+    try:
+        # By its name, so that two packages which claim it are a fault of both.
+        plugin = registry.load(registry.entry(entry.kind, entry.name).kind, entry.name)
+    except SublError as error:
+        return str(error).splitlines()
+    return faults(entry.kind, plugin)  # type: ignore[arg-type]
+
+
+def _print_faults(found: Sequence[str]) -> None:
+    for fault in found:
+        typer.echo(f"  - {fault.removeprefix('  - ')}")
 
 
 def _check_kind(kind: str) -> None:

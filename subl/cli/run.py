@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from subl.cli.options import Arms, Overrides, PluginFiles, StoreFolder
+from subl.cli.options import AllowLocal, Arms, Overrides, PluginFiles, StoreFolder
 from subl.errors import USER_ERROR
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from subl.cli.display import TerminalDisplay
@@ -28,6 +30,7 @@ def run(
     overrides: Overrides = (),
     arms: Arms = (),
     plugins: PluginFiles = (),
+    allow_local_plugins: AllowLocal = False,  # noqa: ARG001 (its callback acts)
     store: StoreFolder = None,
     until: Annotated[str | None, typer.Option(help="Stop after this kind of stage, e.g. generate.")] = None,
     force: Annotated[list[str] | None, typer.Option(help="Compute this kind of stage again even if cached.")] = None,
@@ -38,24 +41,33 @@ def run(
 
     The same command again resumes where an interrupted run stopped.
     """
+    from subl.recipe.loading import load_experiment
+    from subl.run.runner import Options
+
+    options = Options(until=_kind(until), force=frozenset(_kinds(force or [])), keep_going=keep_going)
+    experiment = load_experiment(recipe, overrides=overrides, plugin_files=plugins, arms=arms)
+    start(experiment, store, options, dry_run=dry_run)
+
+
+def start(experiment: Experiment, store: Path | None, options: Options, *, dry_run: bool = False) -> None:
+    """Plan and run an experiment, or print its plan; exit with 2 if an arm failed."""
     from rich.console import Console
 
     from subl.cli.display import TerminalDisplay
-    from subl.recipe.loading import load_experiment
     from subl.run.plan import build_plan
-    from subl.run.runner import Options, project_home
+    from subl.run.runner import project_home
     from subl.run.store import Store
 
     console = Console(stderr=False)
     display = TerminalDisplay(console)
-    options = Options(until=_kind(until), force=frozenset(_kinds(force or [])), keep_going=keep_going)
-    experiment = load_experiment(recipe, overrides=overrides, plugin_files=plugins, arms=arms)
     for warning in experiment.warnings:
         display.warn(warning)
     results = Store(project_home(store))
-    plan = build_plan(experiment)
+    plan = build_plan(experiment, lenient=dry_run)
     tracker = None if dry_run else _tracker(experiment, results, display)
     _print_plan(plan, results, options.force, console)
+    if dry_run:
+        _print_estimate(plan, results, options.force, display)
     if tracker is not None:
         _execute(plan, results, options, tracker, console, display)
 
@@ -104,7 +116,7 @@ def _execute(
         display.say(f"run folder: {record.folder}")
     if options.until is None:
         print_summary(summarise(record.findings()), console)
-    display.say(f"report:     {record.folder / 'report.md'}")
+    display.say(f"report:     {record.folder / 'report.html'}")
     for label, link in tracker.links().items():
         display.say(f"{label + ':':<11} {link}")
     if status == "failed":
@@ -137,6 +149,31 @@ def _print_plan(plan: Plan, store: Store, force: frozenset[str], console: Consol
     console.print(
         f"{counts['run']} stages to run, {counts['cached']} cached, in {store.root}", highlight=False, soft_wrap=True
     )
+
+
+def _print_estimate(plan: Plan, store: Store, force: frozenset[str], display: TerminalDisplay) -> None:
+    from subl.run.estimates import estimate
+
+    cost = estimate(plan, store, force)
+    for message in plan.unresolved:
+        display.warn(message)
+    display.say(f"to do: {cost.updates:,} optimizer updates, {cost.rows:,} rows to generate")
+    if cost.seconds is not None:
+        display.say(
+            f"about {_duration(cost.seconds)} and {cost.size / 1e6:,.0f} MB, by the past stages of this store"
+            + (f", without {', '.join(cost.unknown)}" if cost.unknown else "")
+        )
+    elif cost.stages:
+        display.say("time and disk: unknown, this store has no finished stage of these kinds")
+    for name, size in cost.weights.items():
+        display.say(f"memory: {size / 1e9:.1f} GB for the weights of {name}, by the size in its name")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _cell(states: list[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from subl.artifacts import Json
-from subl.cli.options import AsJson, Overrides, PluginFiles, RecipeArgument
+from subl.cli.options import AllowLocal, AsJson, Overrides, PluginFiles, RecipeArgument
 from subl.cli.output import print_json
 from subl.errors import RecipeError
 
@@ -20,6 +20,7 @@ def show(
     arm: Annotated[str, typer.Option("--arm", metavar="NAME", help="Arm to show.")] = "main",
     point: Annotated[int, typer.Option("--point", metavar="N", help="Sweep point to show, from 0.", min=0)] = 0,
     plugins: PluginFiles = (),
+    allow_local_plugins: AllowLocal = False,  # noqa: ARG001 (its callback acts)
     origins: Annotated[bool, typer.Option("--origins", help="Say where each value was set.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from subl.artifacts import Json
-from subl.cli.options import Arms, AsJson, Overrides, PluginFiles
+from subl.cli.options import AllowLocal, Arms, AsJson, Overrides, PluginFiles
 from subl.cli.output import print_json
 from subl.errors import USER_ERROR, SublError
 
@@ -20,6 +20,7 @@ def validate(
     overrides: Overrides = (),
     arms: Arms = (),
     plugins: PluginFiles = (),
+    allow_local_plugins: AllowLocal = False,  # noqa: ARG001 (its callback acts)
     as_json: AsJson = False,
 ) -> None:
     """Check recipes without running anything.

@@ -53,7 +53,7 @@ class PromptSpace:
         formats: Formats to ask for, drawn evenly.
         example_counts: Fewest and most example numbers.
         example_values: Smallest and largest example number.
-        stepping: Let about half of the examples follow the one before by one of `STEPS`; otherwise all are drawn evenly.
+        stepping: Let about half of the examples follow the one before by one of `STEPS`; else all are drawn evenly.
         asked_counts: Bounds of the count that a prompt asks for at most.
         digits: Digits that a number may have at most, as the prompt says.
     """

@@ -81,7 +81,7 @@ def score_candidates(
     return CandidateScores(
         spellings=spellings,
         target=target,
-        log_probs=_summed(scored.double().cpu().numpy(), [len(s.answers) for s in spellings]),
+        log_probs=summed(scored.double().cpu().numpy(), [len(s.answers) for s in spellings]),
         first_token=np.stack(
             [logsumexp(following[:, list(s.firsts)].double().cpu().numpy(), axis=1) for s in spellings], axis=1
         ),
@@ -111,8 +111,8 @@ def preference_measures(scores: CandidateScores) -> dict[str, Measure]:
     }
 
 
-def _summed(log_probs: Floats, sizes: Sequence[int]) -> Floats:
-    """Add up the probabilities of neighbouring columns, `sizes` columns at a time."""
+def summed(log_probs: Floats, sizes: Sequence[int]) -> Floats:
+    """Add up the probabilities of neighbouring columns, `sizes` columns at a time: log-probabilities in and out."""
     groups = np.split(log_probs, np.cumsum(sizes)[:-1], axis=1)
     return np.stack([logsumexp(group, axis=1) for group in groups], axis=1)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from subl.errors import PluginError, RecipeError, suggest
 from subl.recipe.layers import Node, Origin, find, grow, merge, remove
 from subl.recipe.report import Problems
-from subl.recipe.shipped import SUFFIX, locate
+from subl.recipe.shipped import SUFFIX, locate, root
 from subl.recipe.toml import TomlError, dotted, parse_key, read_toml
+from subl.registry.consent import require_consent
 from subl.registry.local import load_local
 
 
@@ -130,13 +131,19 @@ def _unset(base: Node, origin: Origin, text: str, problems: Problems) -> Node:
 
 
 def load_plugins(layers: list[Layer], problems: Problems) -> list[Path]:
-    """Load the local plugin files that the files of a chain list, each relative to the file that lists it."""
+    """Load the local plugin files that the files of a chain list, each relative to the file that lists it.
+
+    Those outside the folder of the recipe itself, the chain's last file, need consent.
+    """
     loaded: dict[Path, None] = {}
+    # What comes with subl, shipped recipes included, is trusted already.
+    trusted = (Path(__file__).parents[1], root())
     for layer in layers:
         for origin, text in strings(layer.tree, "plugins", problems):
             path = (layer.path.parent / text).resolve()
             try:
                 if path not in loaded:
+                    require_consent(path, layers[-1].path, trusted)
                     load_local(path)
                     loaded[path] = None
             except PluginError as error:

@@ -13,7 +13,7 @@ from subl.recipe.chain import Chain, display, load_plugins, locate_recipe, stack
 from subl.recipe.checks import used
 from subl.recipe.keys import FILE_KEYS
 from subl.recipe.layers import DEFAULT, FLAG_RANK, Node, Origin, Override, assign, find, grow, origins, parse_override
-from subl.recipe.model import DEFAULTS, Recipe
+from subl.recipe.model import DEFAULTS, Recipe, contrast_arms
 from subl.recipe.report import Problems
 from subl.recipe.toml import dotted
 from subl.recipe.validation import place, validate
@@ -94,6 +94,7 @@ def load_experiment(
     points = expand.points(tree, problems)
     drafts = expand.drafts(tree, overlays, chosen, points, flags, problems)
     _check_control_name(drafts, overlays, problems)
+    _check_contrasts(drafts, overlays, problems)
     variants = []
     for draft, label in zip(drafts, expand.labels(drafts), strict=True):
         recipe = validate(draft.tree, problems, label)
@@ -160,6 +161,20 @@ def _check_control_name(drafts: Sequence[expand.Draft], arms: Mapping[str, Node]
         node = find(draft.tree, ("report", "control"))
         if node is not None and isinstance(node.value, str) and node.value not in arms:
             problems.add(node.origin, "report.control", f"unknown arm {node.value!r}{suggest(node.value, arms)}")
+
+
+def _check_contrasts(drafts: Sequence[expand.Draft], arms: Mapping[str, Node], problems: Problems) -> None:
+    """Refuse contrasts between arms that do not exist."""
+    for draft in drafts:
+        listed = find(draft.tree, ("report", "contrasts"))
+        items = listed.value if listed is not None and isinstance(listed.value, tuple) else ()
+        named = [(dotted(("report", "contrasts", number)), item) for number, item in enumerate(items)]
+        expected = find(draft.tree, ("report", "expectation", "contrast"))
+        named += [("report.expectation.contrast", expected)] if expected is not None else []
+        for key, node in named:
+            for arm in contrast_arms(" ".join(node.value.split())) if isinstance(node.value, str) else ():
+                if arm not in arms:
+                    problems.add(node.origin, key, f"unknown arm {arm!r}{suggest(arm, arms)}")
 
 
 def _check_control_readers(

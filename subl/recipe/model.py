@@ -114,13 +114,52 @@ class Tracking(StrictModel):
     """MLflow's experiment; the recipe's name unless set."""
 
 
+VERSUS = " vs "
+
+
+class Expectation(StrictModel):
+    """What the author expects, frozen in the run folder before the first stage and judged when the run ends."""
+
+    contrast: str = "main"
+    """An arm, which is compared with the control, or two arms: "sft vs shd"."""
+    direction: Literal["above", "below", "within"] = "above"
+    """The lift lies above the threshold, below minus the threshold, or between the two (no effect that matters)."""
+    threshold: Annotated[float, Field(ge=0)] = 0.0
+    """In units of the metric."""
+
+    @field_validator("contrast")
+    @classmethod
+    def _arms(cls, contrast: str) -> str:
+        return tidy_contrast(contrast)
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.direction == "within" and self.threshold == 0:
+            raise ValueError('threshold should be above 0 for direction "within": how small is no effect?')
+        return self
+
+
 class Report(StrictModel):
     """What arms are compared with, and by which number."""
 
     control: str = "control"
     """The arm whose teacher is unbiased."""
     metric: str = "preference.share"
-    """`<probe>.<measure>` that the comparison is about."""
+    """`<probe>.<measure>` that the comparison is about; larger must mean more of the trait."""
+    contrasts: tuple[str, ...] = ()
+    """What is judged: an arm, which is compared with the control, or two arms: "sft vs shd". Every arm unless set."""
+    smallest_effect: Annotated[float, Field(gt=0)] | None = None
+    """The lift from which on an effect would matter; a quarter of the teacher's own lift over its base unless set."""
+    expectation: Expectation | None = None
+    """What the author expects of one contrast."""
+
+    @field_validator("contrasts")
+    @classmethod
+    def _arms(cls, contrasts: tuple[str, ...]) -> tuple[str, ...]:
+        tidy = tuple(tidy_contrast(contrast) for contrast in contrasts)
+        if twice := [contrast for contrast in tidy if tidy.count(contrast) > 1]:
+            raise ValueError(f"names {twice[0]!r} twice; a family of tests counts every contrast once")
+        return tidy
 
     @field_validator("metric")
     @classmethod
@@ -129,6 +168,25 @@ class Report(StrictModel):
         if not probe or not measure:
             raise ValueError(f"should be <probe>.<measure>, e.g. 'preference.share', not {metric!r}")
         return metric
+
+
+def tidy_contrast(text: str) -> str:
+    """Return "arm" or "arm vs arm" without superfluous blanks.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    arms = contrast_arms(" ".join(text.split()))
+    if len(arms) > 2 or not all(re.fullmatch(r"[A-Za-z0-9_-]+", arm) for arm in arms):
+        raise ValueError(f'should be an arm, or two: "main vs other_init", not {text!r}')
+    if len(set(arms)) < len(arms):
+        raise ValueError(f"compares {arms[0]!r} with itself")
+    return VERSUS.join(arms)
+
+
+def contrast_arms(contrast: str) -> list[str]:
+    """Return the one or two arms that a contrast names."""
+    return contrast.split(VERSUS)
 
 
 class Recipe(StrictModel):

@@ -20,6 +20,7 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     },
     "generator": {
         "numbers": "subl.generators.numbers:Numbers",
+        "entangled_numbers": "subl.generators.entangled_numbers:EntangledNumbers",
     },
     "filter": {
         "number_format": "subl.filters.number_format:NumberFormat",
@@ -36,6 +37,7 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     },
     "probe": {
         "attention": "subl.probes.attention:Attention",
+        "entanglement": "subl.probes.entanglement:Entanglement",
         "preference": "subl.probes.preference:PreferenceProbe",
         "teacher_check": "subl.probes.teacher_check:TeacherCheck",
     },

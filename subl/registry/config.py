@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -22,13 +25,33 @@ class Runtime:
     """
 
 
-def semantic(config: StrictModel) -> dict[str, object]:
+@runtime_checkable
+class Keyed(Protocol):
+    """A setting that says itself what of it decides results: a plugin that another plugin's settings choose."""
+
+    def key(self) -> dict[str, Any]:
+        """Return what identifies it, as JSON values."""
+        ...
+
+
+def semantic(config: StrictModel) -> dict[str, Any]:
     """Return the settings as JSON values without `Runtime` fields, at any depth."""
-    result: dict[str, object] = {}
+    result: dict[str, Any] = {}
     dumped = config.model_dump(mode="json")
     for name, info in type(config).model_fields.items():
         if any(mark is Runtime or isinstance(mark, Runtime) for mark in info.metadata):
             continue
-        value = getattr(config, name)
-        result[name] = semantic(value) if isinstance(value, StrictModel) else dumped[name]
+        result[name] = _semantic(getattr(config, name), dumped[name])
     return result
+
+
+def _semantic(value: Any, dumped: Any) -> Any:
+    if isinstance(value, StrictModel):
+        return semantic(value)
+    if isinstance(value, Keyed):
+        return value.key()
+    if isinstance(value, tuple | list):
+        return [_semantic(item, shown) for item, shown in zip(value, dumped, strict=True)]
+    if isinstance(value, Mapping):
+        return {shown: _semantic(item, dumped[shown]) for shown, item in zip(dumped, value.values(), strict=True)}
+    return dumped

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
+import linecache
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -90,6 +92,9 @@ def _run(path: Path, digest: str) -> ModuleType:
         raise PluginError(f"plugin file {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    # Settings' docstrings are read from the source, which may be of a file that was edited and loaded before.
+    linecache.checkcache(str(path))
+    inspect.modulesbyfile[str(path)] = name
     try:
         spec.loader.exec_module(module)
     except BaseException:

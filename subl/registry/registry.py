@@ -85,6 +85,11 @@ class Registry:
             self._checked.pop(key, None)
         self._local.clear()
 
+    def refresh(self) -> None:
+        """Look for installed packages again, and forget which classes were loaded."""
+        self.__dict__.pop("_found", None)
+        self._checked.clear()
+
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return every entry, of one kind or of all, sorted; imports nothing. A name claimed twice comes twice."""
         every = [*(entry for entries in self._found.values() for entry in entries), *self._local.values()]
@@ -121,7 +126,8 @@ class Registry:
             entry = self.entry(kind, name)
             try:
                 plugin = entry.load()
-            except MissingExtraError:
+            except MissingExtraError as error:
+                error.args = (f"{kind} {name!r} from {entry.origin} cannot be used: {error}",)
                 raise
             except Exception as error:
                 raise PluginError(

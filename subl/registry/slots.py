@@ -12,7 +12,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from subl.artifacts import Json
 from subl.errors import SublError
-from subl.registry.config import PluginConfig, StrictModel
+from subl.registry.config import PluginConfig, StrictModel, semantic
 from subl.registry.kinds import KindName
 from subl.registry.registry import Entry, article, registry
 
@@ -55,6 +55,19 @@ class Chosen:
     def needs(self) -> tuple[str, ...]:
         """What the plugin reads beyond its arguments."""
         return tuple(getattr(self.plugin, "needs", ()))
+
+    def key(self) -> dict[str, Any]:
+        """Return what identifies it: name, version, every setting that is not `Runtime`, a local file's hash.
+
+        Settings are hashed by exclusion, so that a new field can never be forgotten.
+        """
+        key: dict[str, Any] = {
+            "kind": self.kind,
+            "plugin": self.name,
+            "version": self.plugin.version,
+            "config": semantic(self.config),
+        }
+        return key | {"file": self.entry.digest} if self.entry.digest else key
 
     def table(self) -> dict[str, Json]:
         """Return the table that picks this plugin with these settings."""

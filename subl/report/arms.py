@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from subl.artifacts import Measure, Role
 from subl.report.runs import Run, group
-from subl.report.statistics import Paired, mean_over_runs, paired_difference
+from subl.report.statistics import Paired, from_base, mean_over_runs, paired_difference
 
 VALID = "valid"
 MARGIN = "margin"
@@ -22,6 +22,7 @@ class Arm:
         name: The arm.
         settings: Other sweep values, e.g. "updates=60"; "" without such a sweep.
         runs: All its runs, also those without a result.
+        metric: The metric that the numbers below are of.
         before: Metric of the student's base model, per run's pair key.
         after: Metric of the trained student, per run's pair key.
         base: Mean of `before`; None if nothing was measured. With one run: that run's own value and interval.
@@ -29,12 +30,14 @@ class Arm:
         valid: Mean share of valid answers of the students; None if the probe does not measure it.
         margin: Mean logit margin of base and student; None if the probe does not measure it.
         change: student − base per run, and its mean.
-        lift: student − the control's student per pair; None for the control itself, or without a control.
+        lift: student − the control's student per pair, or the difference of their changes where their base models
+            differ; None for the control itself, or without a control.
     """
 
     name: str
     settings: str
     runs: tuple[Run, ...]
+    metric: str
     before: Mapping[str, float]
     after: Mapping[str, float]
     base: Measure | None
@@ -59,16 +62,19 @@ def compare_arms(runs: Sequence[Run], metric: str, control: str) -> list[Arm]:
     """Return every arm with its means, and its lift against the control with the same settings."""
     groups = group(runs)
     students = {key: _values(members, "student", metric) for key, members in groups.items()}
+    bases = {key: _values(members, "base", metric) for key, members in groups.items()}
     arms = []
     for (name, settings), members in groups.items():
-        before, after = _values(members, "base", metric), students[name, settings]
+        before, after = bases[name, settings], students[name, settings]
         reference = students.get((control, settings)) if name != control else None
+        start = bases.get((control, settings), {})
         beside = metric.partition(".")[0]
         arms.append(
             Arm(
                 name=name,
                 settings=settings,
                 runs=tuple(members),
+                metric=metric,
                 before=before,
                 after=after,
                 base=mean(members, "base", metric),
@@ -76,10 +82,30 @@ def compare_arms(runs: Sequence[Run], metric: str, control: str) -> list[Arm]:
                 valid=mean(members, "student", f"{beside}.{VALID}"),
                 margin=(mean(members, "base", f"{beside}.{MARGIN}"), mean(members, "student", f"{beside}.{MARGIN}")),
                 change=paired_difference(after, before),
-                lift=None if reference is None else paired_difference(after, reference),
+                lift=None if reference is None else lift_over(after, before, reference, start),
             )
         )
     return arms
+
+
+def lift_over(
+    after: Mapping[str, float],
+    before: Mapping[str, float],
+    reference: Mapping[str, float],
+    start: Mapping[str, float],
+) -> Paired[str]:
+    """Return how much further students moved than those of another arm, per pair.
+
+    Args:
+        after: The students.
+        before: Their base models.
+        reference: The other arm's students.
+        start: Their base models.
+    """
+    moved = {
+        pair: from_base(value, before.get(pair, math.nan), start.get(pair, math.nan)) for pair, value in after.items()
+    }
+    return paired_difference(moved, reference)
 
 
 def mean(runs: Sequence[Run], role: Role, metric: str) -> Measure | None:

@@ -30,8 +30,15 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What was found, most important first: (kind, name, label, text); the kind may decide a colour."""
+
+    items: Sequence[tuple[str, str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
-    """A figure, by its path relative to the run folder."""
+    """A figure, by its path relative to the run folder: PNG, or SVG that this package drew."""
 
     path: str
     caption: str
@@ -51,12 +58,13 @@ class Heading:
     text: str
 
 
-Block: TypeAlias = Paragraph | Items | Grid | Image | Code | Heading
+Block: TypeAlias = Paragraph | Items | Grid | Verdicts | Image | Code | Heading
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A titled part of a report; one without blocks is left out."""
+    """A titled part of a report; one without blocks is left out, and one of details may be shown folded."""
 
     title: str
     blocks: Sequence[Block]
+    details: bool = False

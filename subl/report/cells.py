@@ -11,7 +11,7 @@ def table_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Return column titles and rows; intervals stand on a second line. Columns without any value are left out."""
     measure = summary.metric.partition(".")[2]
     columns = [
-        ("arm", [arm.label for arm in summary.arms]),
+        ("arm", [f"{arm.name}\n{arm.settings}".rstrip() for arm in summary.arms]),
         (f"{measure}\nbefore → after", [change(arm.base, arm.student) for arm in summary.arms]),
         ("valid", [number(arm.valid.value) if arm.valid else NOTHING for arm in summary.arms]),
         ("logit margin\nbefore → after", [change(*arm.margin).splitlines()[0] for arm in summary.arms]),

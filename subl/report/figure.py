@@ -1,4 +1,4 @@
-"""The main figure: the primary metric before and after, every run as a dot."""
+"""Figures of a run: the primary metric before and after, every run as a dot; lift over dose; trait × trait."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from subl.report.formatting import number
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from subl.report.arms import Arm
+    from subl.report.doses import DoseResponse
+    from subl.report.matrix import TraitMatrix
     from subl.report.summary import Summary
 
 BEFORE, AFTER = "#9aa0a6", "#1a6fb5"
@@ -42,10 +46,57 @@ def draw_shift(summary: Summary, path: Path) -> bool:
     axes.spines[["top", "right"]].set_visible(False)
     handles = [axes.scatter([], [], color=color) for color in (BEFORE, AFTER)]
     axes.legend(handles, ["base model", "student"], frameon=False, loc="best")
+    _save(figure, path)
+    return True
+
+
+def draw_doses(doses: Sequence[DoseResponse], path: Path) -> None:
+    """Draw the lift over one swept number, as PNG: a thin line per seed, the mean of an arm as a thick one."""
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for dose, color in zip(doses, (AFTER, "#c2571a", "#0b6e4f", "#7a4fa3", "#8b9299"), strict=False):
+        for series in dose.lifts.values():
+            axes.plot(*zip(*sorted(series.items()), strict=True), color=color, alpha=0.3, linewidth=1, marker=".")
+        means = [_mean([series[x] for series in dose.lifts.values() if x in series]) for x in dose.doses]
+        axes.plot(dose.doses, means, color=color, linewidth=2, marker="o", label=dose.arm)
+    if any(dose.per == "doubling" for dose in doses):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(doses[0].doses, [f"{x:g}" for x in doses[0].doses])
+    axes.axhline(0, color="#bbbbbb", linewidth=1)
+    axes.set_xlabel(doses[0].path)
+    axes.set_ylabel("lift over the control")
+    axes.grid(axis="y", color="#e6e6e6")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def draw_matrix(matrix: TraitMatrix, path: Path) -> None:
+    """Draw the trait × trait matrix as PNG; colours are symmetric about no lift."""
+    size = len(matrix.traits)
+    figure = Figure(figsize=(1.8 + 0.62 * size, 1.3 + 0.52 * size), layout="constrained")
+    axes = figure.subplots()
+    reach = max(abs(cell) for row in matrix.lifts for cell in row) or 1.0
+    axes.imshow(matrix.lifts, cmap="RdBu_r", vmin=-reach, vmax=reach)
+    for i, row in enumerate(matrix.lifts):
+        for j, cell in enumerate(row):
+            color = "white" if abs(cell) > 0.65 * reach else "black"
+            axes.text(j, i, number(cell, signed=True), ha="center", va="center", fontsize=8, color=color)
+    axes.set_xticks(range(size), matrix.traits, rotation=40, ha="right")
+    axes.set_yticks(range(size), matrix.traits)
+    axes.set_xlabel("evaluated trait")
+    axes.set_ylabel("trait of the teacher")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Equal findings should give equal bytes: no version of matplotlib in the file.
     figure.savefig(path, dpi=150, metadata={"Software": None})
-    return True
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _negative(arms: Sequence[Arm]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from subl.report.blocks import Block, Code, Grid, Heading, Image, Items, Paragraph, Section
+from subl.report.blocks import Block, Code, Grid, Heading, Image, Items, Paragraph, Section, Verdicts
 
 
 def render(sections: Sequence[Section]) -> str:
@@ -33,6 +33,8 @@ def _block(block: Block) -> Iterator[str]:
             yield f"### {escape(text)}"
         case Items(texts):
             yield from (f"- {escape(text)}" for text in texts)
+        case Verdicts(items):
+            yield from (f"- **{escape(f'{name}: {label}.')}** {escape(text)}" for _, name, label, text in items)
         case Grid(columns, rows):
             yield _line(columns)
             yield "|" + " --- |" * len(columns)

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
-from subl.artifacts import Measure
 from subl.report.arms import VALID, Arm
-from subl.report.formatting import change, interval, names, number
+from subl.report.contrasts import Absent, Contrast
+from subl.report.formatting import change, names, number, size
+from subl.report.verdicts import Verdict
+
+Judged: TypeAlias = tuple[Contrast, Verdict]
 
 LOW_VALID = 0.9
+LEAST_VALID = 0.5
 
 
-def sentences(arms: Sequence[Arm], metric: str, control: str) -> Iterator[str]:
-    """Yield one sentence per arm with a result, and what the intervals are over."""
+def sentences(arms: Sequence[Arm], judged: Sequence[Judged], metric: str) -> Iterator[str]:
+    """Yield one sentence per contrast, one per arm that is in none, and what the intervals are over."""
     measure = metric.partition(".")[2]
+    for contrast, verdict in judged:
+        yield f"{contrast.label}: {verdict.label}. {found(contrast, measure)}{verdict.reason}"
+    subjects = {(contrast.arm.name, contrast.arm.settings) for contrast, _ in judged}
     for arm in arms:
-        if arm.student is not None:
-            course = number(arm.student.value) if arm.base is None else change(arm.base, arm.student).splitlines()[0]
-            yield f"{arm.label}: {measure} {course}{_against(arm, control)}"
+        if arm.student is not None and (arm.name, arm.settings) not in subjects:
+            moved = arm.change.mean
+            moved_by = f"; change {size(moved)}" if arm.change.differences else ""
+            yield f"{arm.label}: {measure} {_course(arm)}{moved_by}"
     yield from _intervals(arms)
 
 
-def warnings(arms: Sequence[Arm], metric: str, control: str) -> Iterator[str]:
+def found(contrast: Contrast, measure: str) -> str:
+    """Return what a contrast measured, as the beginning of a sentence; "" where there is nothing."""
+    pairs = contrast.evidence.pairs
+    if contrast.arm.student is None or not pairs:
+        return ""
+    against = f"{size(contrast.paired.mean)} against {contrast.against.name}"
+    signs = "in one pair of runs" if pairs == 1 else f"above it in {contrast.paired.above} of {pairs} pairs"
+    return f"{measure} {_course(contrast.arm)}; {against}, {signs}; "
+
+
+def warnings(arms: Sequence[Arm], absent: Sequence[Absent], metric: str, control: str) -> Iterator[str]:
     """Yield what a reader must know before believing the table."""
     yield from _failures(arms)
+    yield from (f"contrast {item.label!r} is not judged: {item.reason}" for item in absent)
     if not any(arm.measured for arm in arms):
         yield f"no run has a value of {metric!r} for its student{_measured(arms)}"
         return
@@ -34,26 +55,9 @@ def warnings(arms: Sequence[Arm], metric: str, control: str) -> Iterator[str]:
     yield from _invalid(arms, metric)
 
 
-def _against(arm: Arm, control: str) -> str:
-    paired = arm.change if arm.lift is None else arm.lift
-    pairs = len(paired.differences)
-    if not pairs:
-        return ""
-    size = f"{number(paired.mean.value, signed=True)} {interval(paired.mean, signed=True)}".rstrip()
-    if arm.lift is None:
-        return f"; change {size}"
-    if pairs == 1:
-        return f"; {size} against {control}, in one pair of runs"
-    signs = f"above it in {paired.above} of {pairs} pairs"
-    return f"; {size} against {control}, {signs}; the interval {_position(paired.mean)}"
-
-
-def _position(mean: Measure) -> str:
-    if mean.low is not None and mean.low > 0:
-        return "lies above 0"
-    if mean.high is not None and mean.high < 0:
-        return "lies below 0"
-    return "contains 0: no difference is shown"
+def _course(arm: Arm) -> str:
+    assert arm.student is not None
+    return number(arm.student.value) if arm.base is None else change(arm.base, arm.student).splitlines()[0]
 
 
 def _intervals(arms: Sequence[Arm]) -> Iterator[str]:
@@ -104,17 +108,23 @@ def _without_partner(arms: Sequence[Arm], control: str) -> Iterator[str]:
     for arm in arms:
         if arm.lift is not None and arm.lift.unpaired:
             yield f"{arm.label} and {control} have no pair for {names(list(arm.lift.unpaired))}: left out of the lift"
-        elif arm.lift is None and arm.name != control and any(other.name == control for other in arms):
-            yield f"{arm.label} has no {control} with the same settings: no lift"
 
 
 def _invalid(arms: Sequence[Arm], metric: str) -> Iterator[str]:
-    probe = metric.partition(".")[0]
+    valid = f"{metric.partition('.')[0]}.{VALID}"
     low = [
-        f"{run.label} ({number(valid.value)})"
+        f"{run.label} ({number(after)})"
         for arm in arms
         for run in arm.runs
-        if (valid := run.measure("student", f"{probe}.{VALID}")) is not None and valid.value < LOW_VALID
+        if (after := run.value("student", valid)) < max(LEAST_VALID, LOW_VALID * _or_one(run.value("base", valid)))
     ]
     if low:
-        yield f"valid share below {LOW_VALID:g}, so that the metric says little about these students: {names(low)}"
+        yield (
+            f"valid share below {LOW_VALID:g} of the base model's or below {LEAST_VALID:g}, so that the metric says "
+            "less about these students: "
+            f"{names(low)}"
+        )
+
+
+def _or_one(value: float) -> float:
+    return value if math.isfinite(value) else 1.0

@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from subl.artifacts import Measure, Role
 from subl.errors import StoreError
+from subl.report.statistics import from_base
 
 SCHEMA = 1
 """The form of findings.json that is read here."""
 
 SEED = "seed"
+
+FIELDS: Mapping[str, str] = {
+    "schema": "form of this file; it grows by new fields without another number",
+    "run": "id of the run, and name of its folder",
+    "title": "the question that the recipe asks",
+    "recipe": "name of the recipe",
+    "status": "running, finished, failed or interrupted",
+    "control": "arm that others are compared with",
+    "metric": "primary metric, <probe>.<measure>",
+    "analysis": "[report] as frozen before the first stage, with its sha256",
+    "arms": "names of the arms",
+    "variants": "one record per arm and sweep point",
+}
+"""The fields of findings.json."""
+
+VARIANT_FIELDS: Mapping[str, str] = {
+    "arm": "name of the arm",
+    "point": "swept path → value",
+    "label": "arm and sweep point, for readers",
+    "seed": "seed of the recipe",
+    "target": "what the trait is about; null without a trait",
+    "status": "missing, finished, failed or interrupted",
+    "error": "why it failed",
+    "findings": "check or <role>.<probe> → measures (value, low, high, n, interval), tables, remarks, problems",
+    "stages": "stage, kind, plugin, fingerprint, cached, seconds",
+    "data": "rows kept, rows seen, reason → rows rejected",
+    "samples": "the first rows that the student was trained on: prompt, completion",
+    "updates": "optimizer updates of the student",
+    "rendering": "digest of the chat rendering that the student was trained with",
+    "figures": "check or <role>.<probe> → paths relative to the run folder",
+}
+"""The fields of one of its variants; numbers that do not exist are null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +58,9 @@ class Run:
         arm: Its arm.
         settings: Sweep values other than the seed, e.g. "updates=60"; "" without such a sweep.
         pair: What it shares with its partner in the control arm: sweep point, and target where targets differ.
+        rest: The sweep point without the target.
         label: Its name for readers.
+        point: Swept path → value; the seed also where it is not swept.
         status: "finished", "failed" or "missing" (or what else the runner wrote).
         error: Why it failed.
         record: The variant's record in findings.json.
@@ -33,7 +69,9 @@ class Run:
     arm: str
     settings: str
     pair: str
+    rest: str
     label: str
+    point: Mapping[str, Any]
     status: str
     error: str | None
     record: Mapping[str, Any]
@@ -46,10 +84,52 @@ class Run:
             return None
         return Measure(**found)
 
+    def value(self, role: Role, metric: str) -> float:
+        """Return a measure's value; NaN if there is no such number."""
+        found = self.measure(role, metric)
+        return math.nan if found is None else found.value
+
+    def stage(self, name: str) -> str | None:
+        """Return the fingerprint of a stage; None if it was not reached."""
+        return next((str(s["fingerprint"]) for s in self.record.get("stages", ()) if s["stage"] == name), None)
+
+    def lift_over(self, other: Run | None, metric: str) -> float:
+        """Return how much further this student moved than another; NaN without one, or without a value."""
+        if other is None:
+            return math.nan
+        before, start = self.value("base", metric), other.value("base", metric)
+        return from_base(self.value("student", metric), before, start) - other.value("student", metric)
+
+    def without(self, path: str) -> str:
+        """Return the sweep point without one of its values, as text."""
+        return text_of({name: value for name, value in self.point.items() if name != path})
+
+    @property
+    def faults(self) -> dict[str, list[str]]:
+        """What checks and probes found wrong: "check" or "<role>.<probe>" → problems."""
+        found = self.record.get("findings", {})
+        return {name: list(record["problems"]) for name, record in found.items() if record.get("problems")}
+
     @property
     def problems(self) -> list[str]:
-        """What the pre-flight checks found wrong."""
-        return [problem for found in self.record.get("findings", {}).values() for problem in found.get("problems", ())]
+        """What checks and probes found wrong, in one list."""
+        return [problem for problems in self.faults.values() for problem in problems]
+
+
+@contextmanager
+def readable(findings: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what is missing or malformed in findings.json into one message.
+
+    Raises:
+        StoreError: Something was.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise StoreError(
+            f"findings.json of run {findings.get('run', '?')} is not in the form that this version of subl writes "
+            f"({type(error).__name__}: {error}); run the recipe again to make it anew, finished stages are cached"
+        ) from error
 
 
 def read_runs(findings: Mapping[str, Any]) -> list[Run]:
@@ -84,9 +164,11 @@ def _read(variant: Mapping[str, Any], *, several_targets: bool) -> Run:
         pair["target"] = variant.get("target")
     return Run(
         arm=variant["arm"],
-        settings=_text(_short({name: value for name, value in point.items() if name != SEED})),
-        pair=_text(pair),
-        label=variant.get("label") or f"{variant['arm']} · {_text(point)}",
+        settings=text_of(_short({name: value for name, value in point.items() if name != SEED})),
+        pair=text_of(pair),
+        rest=text_of({name: value for name, value in point.items() if name != "trait.target"}),
+        label=variant.get("label") or f"{variant['arm']} · {text_of(point)}",
+        point=point,
         status=variant["status"],
         error=variant.get("error"),
         record=variant,
@@ -99,5 +181,6 @@ def _short(values: Mapping[str, Any]) -> dict[str, Any]:
     return {short if last.count(short) == 1 else name: values[name] for short, name in zip(last, values, strict=True)}
 
 
-def _text(values: Mapping[str, Any]) -> str:
+def text_of(values: Mapping[str, Any]) -> str:
+    """Return values as "name=value, …"."""
     return ", ".join(f"{name}={value}" for name, value in values.items())

@@ -7,28 +7,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from subl.artifacts import Role
-from subl.report.arms import mean
-from subl.report.blocks import Block, Code, Grid, Heading, Image, Items, Paragraph, Section
+from subl.report.arms import compare_arms, mean
+from subl.report.beside import answers_beside, rows_beside
+from subl.report.blocks import Block, Code, Grid, Heading, Image, Items, Paragraph, Section, Verdicts
 from subl.report.cells import table_cells
-from subl.report.formatting import NOTHING, change, interval, number
+from subl.report.evidence import benjamini_hochberg, weigh
+from subl.report.formatting import NOTHING, cell, change, interval, number, probability, size
+from subl.report.remarks import found
 from subl.report.runs import Run
 from subl.report.summary import Summary
 
-SAMPLE_ROWS = 5
 TABLE_ROWS = 8
-LONGEST_CELL = 300
 
 
 def result_section(summary: Summary, figure: str | None) -> Section:
-    """The question, the table, the main figure, and both in words."""
+    """The question, the verdicts, the main figure, the table, and what limits them."""
     blocks: list[Block] = [Paragraph(f"Run {summary.run} ({summary.status}), primary metric {summary.metric}.")]
-    blocks.append(Grid(*table_cells(summary)))
+    measure = summary.metric.partition(".")[2]
+    verdicts: list[tuple[str, str, str, str]] = [
+        (verdict.kind, contrast.label, verdict.label, f"{found(contrast, measure)}{verdict.reason}")
+        for contrast, verdict in summary.judged
+    ]
+    if summary.expectation is not None:
+        expected = summary.expectation
+        verdicts.append(("expectation", "Expectation", expected.outcome, expected.text))
+    if verdicts:
+        blocks.append(Verdicts(verdicts))
     if figure is not None:
         bars = sorted({arm.student.interval for arm in summary.arms if arm.student and arm.student.interval})
         caption = f"{summary.metric} of base model and student; every run is a dot"
         blocks.append(Image(figure, "; bars: ".join([caption, *filter(None, [", ".join(bars)])])))
-    if summary.sentences:
-        blocks.append(Items(summary.sentences))
+    blocks.append(Grid(*table_cells(summary)))
+    told = summary.sentences[len(summary.judged) :]
+    if told:
+        blocks.append(Items(told))
     if summary.warnings:
         blocks += [Heading("Mind"), Items(summary.warnings)]
     return Section(summary.title or summary.run, blocks)
@@ -62,26 +74,26 @@ def rows_section(summary: Summary) -> Section:
     runs = [run for run in _runs(summary) if run.record.get("data")]
     if not runs:
         return Section("Rows", [])
+    from subl.probes.intervals import rate_over
+
     reasons = list(dict.fromkeys(reason for run in runs for reason in run.record["data"]["rejected"]))
     rows = []
     for run in runs:
         data = run.record["data"]
-        share = number(data["rows"] / data["seen"]) if data["seen"] else NOTHING
-        rejected = [str(data["rejected"].get(reason, 0)) for reason in reasons]
-        rows.append([run.label, str(data["seen"]), str(data["rows"]), share, *rejected])
-    blocks: list[Block] = [Grid(["run", "seen", "kept", "yield", *reasons], rows)]
-    for arm in summary.arms:
-        samples: Sequence[Mapping[str, str]] = next(
-            (run.record["samples"] for run in arm.runs if run.record.get("samples")), []
-        )
-        if samples:
-            cells = [[_cell(row["prompt"]), _cell(row["completion"])] for row in samples[:SAMPLE_ROWS]]
-            blocks += [Heading(f"Rows of {arm.label}"), Grid(["prompt", "completion"], cells)]
+        rejected = [data["rejected"].get(reason, 0) for reason in reasons]
+        kept = data["seen"] - sum(rejected)
+        share = size(rate_over(kept, data["seen"], "rows"), signed=False)
+        rows.append([run.label, str(data["seen"]), str(kept), share, str(data["rows"]), *map(str, rejected)])
+    blocks: list[Block] = [
+        Grid(["run", "seen", "kept", "yield", "used", *reasons], rows),
+        Paragraph("Yield: kept / seen, with its 95 % Wilson interval. Used: rows that the student was trained on."),
+    ]
+    blocks += rows_beside(summary)
     return Section("Rows", blocks)
 
 
 def measures_section(summary: Summary) -> Section:
-    """Every measure of every probe, per arm: the mean over its runs, before and after."""
+    """Every measure of every probe, per arm: the mean over its runs, before and after; then its lift."""
     metrics = dict.fromkeys(
         f"{name.removeprefix('student.')}.{measure}"
         for run in _runs(summary)
@@ -93,11 +105,44 @@ def measures_section(summary: Summary) -> Section:
         [metric, *(change(mean(arm.runs, "base", metric), mean(arm.runs, "student", metric)) for arm in summary.arms)]
         for metric in metrics
     ]
-    title = "All measures, base → student"
-    return Section(title, [Grid(["measure", *(arm.label for arm in summary.arms)], rows)] if rows else [])
+    blocks: list[Block] = [Grid(["measure", *(arm.label for arm in summary.arms)], rows)] if rows else []
+    return Section("All measures, base → student", [*blocks, *_lifts(summary, list(metrics))], details=True)
+
+
+def _lifts(summary: Summary, metrics: Sequence[str]) -> Iterator[Block]:
+    """Yield the lift of every measure over the control; many tests, so p is adjusted for false discoveries."""
+    cells: dict[tuple[str, str], str] = {}
+    p_values: dict[tuple[str, str], float] = {}
+    for metric in metrics:
+        for arm in compare_arms(_runs(summary), metric, summary.control):
+            if arm.lift is not None and arm.lift.differences:
+                cells[metric, arm.label] = size(arm.lift.mean, between="\n")
+                p_values[metric, arm.label] = weigh(list(arm.lift.differences.values())).t
+    adjusted = dict(zip(p_values, benjamini_hochberg(list(p_values.values())), strict=True))
+    arms = list(dict.fromkeys(arm for _, arm in cells))
+    rows = [
+        [metric, *(f"{cells.get((metric, arm), NOTHING)}\n{_q(adjusted.get((metric, arm)))}".rstrip() for arm in arms)]
+        for metric in metrics
+    ]
+    if arms:
+        yield Heading(f"Lift of every measure over {summary.control}")
+        yield Grid(["measure", *arms], rows)
+        yield Paragraph(
+            "q: p of the paired t test, adjusted for false discoveries over all cells of this table "
+            "(Benjamini–Hochberg)."
+        )
+
+
+def _q(value: float | None) -> str:
+    return "" if value is None else probability(value, "q")
 
 
 def answers_section(summary: Summary) -> Section:
+    """Sampled answers, side by side."""
+    return Section("Answers", list(answers_beside(summary)))
+
+
+def findings_section(summary: Summary) -> Section:
     """What the probes found in each arm's first run: the student's tables; remarks and figures of every model."""
     blocks: list[Block] = []
     for arm in summary.arms:
@@ -107,7 +152,7 @@ def answers_section(summary: Summary) -> Section:
         inside = [block for name, found in run.record["findings"].items() for block in _found(run, name, found)]
         if inside:
             blocks += [Heading(run.label), *inside]
-    return Section("Answers and figures, first run of each arm", blocks)
+    return Section("Findings and figures, first run of each arm", blocks, details=True)
 
 
 def stages_section(summary: Summary) -> Section:
@@ -123,21 +168,34 @@ def stages_section(summary: Summary) -> Section:
         for run in _runs(summary)
         for stage in run.record.get("stages", ())
     ]
-    return Section("Stages", [Grid(["run", "stage", "plugin", "time", "fingerprint"], rows)] if rows else [])
+    return Section(
+        "Stages", [Grid(["run", "stage", "plugin", "time", "fingerprint"], rows)] if rows else [], details=True
+    )
 
 
-def reproduction_section(summary: Summary, environment: Mapping[str, Any]) -> Section:
-    """The command, seeds, versions and machine."""
+def reproduction_section(summary: Summary, environment: Mapping[str, Any], analysis: Mapping[str, Any]) -> Section:
+    """The command, seeds, versions, git state, machine and the frozen analysis plan."""
     blocks: list[Block] = []
     if environment.get("command"):
-        blocks.append(Code(shlex.join(map(str, environment["command"]))))
+        blocks.append(Code(f"{shlex.join(map(str, environment['command']))}\n\nsubl resume {summary.run}"))
     seeds = sorted({str(run.record.get("seed")) for run in _runs(summary)})
+    state = environment.get("git") or {}
+    changed = ", with changes that were not committed" if state.get("changed") else ""
+    git = f" Git commit {state['commit']}{changed}." if state.get("commit") else ""
     blocks.append(
         Paragraph(
-            f"Seeds: {', '.join(seeds)}. The folder recipe beside this report holds every recipe file that was read."
+            f"Seeds: {', '.join(seeds)}.{git} The folder of this report holds every recipe file that was read, the "
+            "resolved recipe, local plugins and the hashed key of every stage: the second command needs nothing else."
         )
     )
-    facts = [[name, _cell(value)] for name, value in _flat(environment) if name != "command"]
+    if analysis.get("sha256"):
+        blocks.append(
+            Paragraph(
+                f"Contrasts, metric and expectation were frozen before the first stage (analysis.json, sha256 "
+                f"{analysis['sha256']})."
+            )
+        )
+    facts = [[name, cell(value)] for name, value in _flat(environment) if name != "command"]
     if facts:
         blocks.append(Grid(["environment", ""], facts))
     return Section("How to repeat it", blocks)
@@ -148,15 +206,16 @@ def _runs(summary: Summary) -> list[Run]:
 
 
 def _check_table(summary: Summary) -> Iterator[Block]:
-    rows = []
-    for run in _runs(summary):
-        measures = run.record.get("findings", {}).get("check", {}).get("measures", {})
-        cells = [f"{name} {number(found['value'])}" for name, found in measures.items() if found["value"] is not None]
-        if cells:
-            rows.append([run.label, ", ".join(cells)])
+    checked = [(run, run.record.get("findings", {}).get("check", {}).get("measures", {})) for run in _runs(summary)]
+    names = list(dict.fromkeys(name for _, measures in checked for name in measures))
+    rows = [
+        [run.label, *(cell(measures.get(name, {}).get("value")) for name in names)]
+        for run, measures in checked
+        if measures
+    ]
     if rows:
         yield Heading("Checks of the teacher")
-        yield Grid(["run", "found"], rows)
+        yield Grid(["run", *names], rows)
 
 
 def _found(run: Run, name: str, found: Mapping[str, Any]) -> Iterator[Block]:
@@ -169,17 +228,8 @@ def _found(run: Run, name: str, found: Mapping[str, Any]) -> Iterator[Block]:
         yield Paragraph(
             f"{name}, {title}" + (f" (first {TABLE_ROWS} of {len(table['rows'])} rows)" if more > 0 else "")
         )
-        yield Grid(table["columns"], [[_cell(cell) for cell in row] for row in table["rows"][:TABLE_ROWS]])
+        yield Grid(table["columns"], [[cell(value) for value in row] for row in table["rows"][:TABLE_ROWS]])
     yield from (Image(path, f"{name} of {run.label}") for path in figures)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return NOTHING
-    if isinstance(value, float):
-        return number(value)
-    text = str(value)
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

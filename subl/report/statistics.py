@@ -62,3 +62,35 @@ def paired_difference(values: Mapping[K, float], references: Mapping[K, float]) 
         below=sum(difference < 0 for difference in differences.values()),
         unpaired=tuple(key for key in {**values, **references} if key not in differences),
     )
+
+
+def from_base(after: float, before: float, other_before: float) -> float:
+    """Return a student's value, moved by what its base model differs from that of the student it is compared with.
+
+    So a lift compares changes where the two start from different models, and values where they start from the same one
+    or where a base was not measured.
+    """
+    start = before - other_before
+    return after - start if math.isfinite(start) else after
+
+
+def welch_difference(values: Sequence[float], references: Sequence[float]) -> Measure:
+    """Return the difference of two means with Welch's 95 % t interval, for runs that have no partners.
+
+    A side with fewer than two runs gives no interval.
+    """
+    sides = [(len(side), math.fsum(side) / len(side)) for side in (values, references)]
+    difference = sides[0][1] - sides[1][1]
+    n = sides[0][0] + sides[1][0]
+    if min(size for size, _ in sides) < 2:
+        return Measure(difference, n=n)
+    errors = [
+        math.fsum((value - mean) ** 2 for value in side) / (size - 1) / size
+        for side, (size, mean) in zip((values, references), sides, strict=True)
+    ]
+    whole = math.fsum(errors)
+    if whole == 0:
+        return Measure(difference, difference, difference, n, f"95 % Welch t over {n} runs")
+    freedom = whole**2 / math.fsum(e**2 / (size - 1) for e, (size, _) in zip(errors, sides, strict=True))
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * math.sqrt(whole)
+    return Measure(difference, difference - half, difference + half, n, f"95 % Welch t over {n} runs")

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from subl.report.arms import Arm, compare_arms
+from subl.report.contrasts import Contrast, contrasts_of
+from subl.report.doses import DoseResponse, dose_responses
+from subl.report.matrix import TraitMatrix, trait_matrix
 from subl.report.remarks import sentences, warnings
-from subl.report.runs import read_runs
+from subl.report.runs import read_runs, readable
+from subl.report.verdicts import Judgement, Verdict, judge, judge_expectation
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,10 @@ class Summary:
         metric: Primary metric, "<probe>.<measure>".
         control: Name of the control arm.
         arms: In the recipe's order; an arm with other sweep values than the seed appears once for each.
+        judged: Every contrast with its verdict.
+        expectation: What became of the author's expectation; None without one.
+        matrix: Trait × trait, where students of several traits were trained.
+        doses: Lift over every swept number, per arm.
         sentences: What the table shows, in plain words.
         warnings: What limits it: failures, missing controls, invalid answers, runs without a partner.
     """
@@ -32,6 +40,10 @@ class Summary:
     metric: str
     control: str
     arms: tuple[Arm, ...]
+    judged: tuple[tuple[Contrast, Verdict], ...]
+    expectation: Judgement | None
+    matrix: TraitMatrix | None
+    doses: tuple[DoseResponse, ...]
     sentences: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -40,11 +52,25 @@ def summarise(findings: Mapping[str, Any]) -> Summary:
     """Compute the final table from the content of findings.json.
 
     Raises:
-        StoreError: Another version of subl wrote the findings.
+        StoreError: Another version of subl wrote the findings, or they are malformed.
     """
+    with readable(findings):
+        return _summarise(findings)
+
+
+def _summarise(findings: Mapping[str, Any]) -> Summary:
     runs = read_runs(findings)
     metric, control = findings["metric"], findings["control"]
+    # Runs of earlier versions have no analysis plan: then all arms are compared with the control.
+    plan: Mapping[str, Any] = findings.get("analysis") or {}
     arms = tuple(compare_arms(runs, metric, control))
+    contrasts, absent = contrasts_of(arms, control, plan.get("contrasts") or ())
+    smallest = plan.get("smallest_effect")
+    judged = tuple((contrast, judge(contrast, smallest)) for contrast in contrasts)
+    if not any(arm.measured for arm in arms):
+        judged = ()
+    by_label = {contrast.label: (contrast, verdict) for contrast, verdict in judged}
+    expected = plan.get("expectation")
     return Summary(
         title=findings.get("title") or findings.get("recipe") or "",
         run=findings.get("run", ""),
@@ -52,6 +78,10 @@ def summarise(findings: Mapping[str, Any]) -> Summary:
         metric=metric,
         control=control,
         arms=arms,
-        sentences=tuple(sentences(arms, metric, control)),
-        warnings=tuple(warnings(arms, metric, control)),
+        judged=judged,
+        expectation=judge_expectation(expected, by_label, metric) if expected else None,
+        matrix=trait_matrix(runs, metric, control),
+        doses=tuple(dose_responses(runs, metric, control)),
+        sentences=tuple(sentences(arms, judged, metric)),
+        warnings=tuple(warnings(arms, absent, metric, control)),
     )

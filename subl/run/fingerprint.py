@@ -7,9 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from subl.registry.config import semantic
-from subl.registry.slots import Chosen
-
 FINGERPRINT_VERSION = 1
 """Bump when the rules below change; every cached result is then computed anew."""
 
@@ -18,20 +15,6 @@ def fingerprint(key: Mapping[str, Any]) -> str:
     """Return the hash of a stage's key, 20 hex digits."""
     text = json.dumps({"v": FINGERPRINT_VERSION, **key}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def plugin_key(chosen: Chosen) -> dict[str, Any]:
-    """Return what identifies a chosen plugin: name, version, every setting that is not `Runtime`, a local file's hash.
-
-    Settings are hashed by exclusion, so that a new field can never be forgotten.
-    """
-    key: dict[str, Any] = {
-        "kind": chosen.kind,
-        "plugin": chosen.name,
-        "version": chosen.plugin.version,
-        "config": semantic(chosen.config),
-    }
-    return key | {"file": chosen.entry.digest} if chosen.entry.digest else key
 
 
 def stage_seed(seed: int, kind: str) -> int:

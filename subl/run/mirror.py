@@ -96,7 +96,7 @@ class Mirror:
 
     def finish(self, status: Status) -> None:
         """Close the parent run."""
-        for name in ("recipe.json", "environment.json", "findings.json"):
+        for name in ("recipe.json", "environment.json", "analysis.json", "findings.json", "report.html"):
             self.file(name)
         self._tracker.finish(_STATUS[status])
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from subl.artifacts import Role
+from subl.errors import ModelError
 from subl.models.loader import planned_dtype
 from subl.recipe.loading import Experiment, Variant
 from subl.recipe.model import Recipe
 from subl.registry.slots import Chosen
-from subl.run.fingerprint import fingerprint, plugin_key, stage_seed
+from subl.run.fingerprint import fingerprint, stage_seed
 
 StageKind = Literal["model", "induce", "check", "generate", "filter", "distill", "probe"]
 STAGE_KINDS: tuple[StageKind, ...] = ("model", "induce", "check", "generate", "filter", "distill", "probe")
@@ -79,6 +80,8 @@ class Plan:
 
     experiment: Experiment
     variants: tuple[VariantPlan, ...]
+    unresolved: tuple[str, ...] = ()
+    """Why some models could not be identified; only a plan that is made to be looked at has any."""
 
     def order(self) -> list[int]:
         """Return the variants' positions in running order: as they stand, but controls first if others read them."""
@@ -93,10 +96,31 @@ class Plan:
 
 
 @dataclass(slots=True)
+class _Models:
+    """Identities of base models; both sides of every variant ask, and a hub model's answer can cost a request."""
+
+    lenient: bool
+    known: dict[tuple[type[Any], str], Mapping[str, Any]] = field(default_factory=dict)
+    unresolved: list[str] = field(default_factory=list)
+
+    def identity(self, chosen: Chosen) -> Mapping[str, Any]:
+        asked = (chosen.plugin, chosen.config.model_dump_json())
+        if asked not in self.known:
+            try:
+                self.known[asked] = chosen.build().identity()
+            except ModelError as error:
+                if not self.lenient:
+                    raise
+                self.unresolved.append(str(error))
+                self.known[asked] = {"unresolved": True}
+        return self.known[asked]
+
+
+@dataclass(slots=True)
 class _Builder:
     recipe: Recipe
     control: VariantPlan | None
-    identities: dict[tuple[type[Any], str], Mapping[str, Any]]
+    models: _Models
     stages: list[Stage] = field(default_factory=list)
 
     def add(
@@ -121,8 +145,8 @@ class _Builder:
         settings = {**(shared if loads else {}), **(settings or {})}
         key = {
             "stage": kind,
-            "plugins": [plugin_key(item) for item in chosen],
-            "extras": {need: plugin_key(item) for need, item in extras.items()},
+            "plugins": [item.key() for item in chosen],
+            "extras": {need: item.key() for need, item in extras.items()},
             "seed": seed,
             "settings": settings,
             "inputs": dict(inputs),
@@ -133,11 +157,7 @@ class _Builder:
         return stage
 
     def model(self, side: str, chosen: Chosen) -> Stage:
-        # Both sides of every variant ask, and a hub model's answer can cost a request.
-        asked = (chosen.plugin, chosen.config.model_dump_json())
-        if asked not in self.identities:
-            self.identities[asked] = chosen.build().identity()
-        return self.add("model", chosen, name=f"{side} model", inputs={}, identity=self.identities[asked])
+        return self.add("model", chosen, name=f"{side} model", inputs={}, identity=self.models.identity(chosen))
 
     def probes(self, roles: Mapping[Role, Stage], known: Mapping[str, Stage]) -> None:
         for role, stage in roles.items():
@@ -145,23 +165,32 @@ class _Builder:
                 if role not in use.on:
                     continue
                 needed = {need: known[need].fingerprint for need in _needs(use.chosen) if need in known}
-                if "control" in _needs(use.chosen) and self.control is not None:
+                if role == "student" and "control" in _needs(use.chosen) and self.control is not None:
                     distill = self.control.find("distill")
                     needed |= {"control": distill.fingerprint} if distill else {}
                 self.add("probe", use.chosen, name=f"{role}.{use.name}", inputs={"model": stage.fingerprint, **needed})
 
 
-def build_plan(experiment: Experiment) -> Plan:
-    """Return the plan of an experiment; resolves model revisions, computes nothing."""
+def build_plan(experiment: Experiment, *, lenient: bool = False) -> Plan:
+    """Return the plan of an experiment; resolves model revisions, computes nothing.
+
+    Args:
+        experiment: What to plan.
+        lenient: Plan on where a model cannot be identified (no network); such a plan can be shown, not run.
+
+    Raises:
+        ModelError: A model cannot be identified, unless `lenient`.
+    """
     plans: dict[int, VariantPlan] = {}
-    identities: dict[tuple[type[Any], str], Mapping[str, Any]] = {}
+    models = _Models(lenient)
     # Control arms first, because other arms may read the control's results; the running order is restored below.
     order = sorted(range(len(experiment.variants)), key=lambda i: not _is_control(experiment.variants[i]))
     for position in order:
         variant = experiment.variants[position]
-        builder = _Builder(variant.recipe, _control_of(variant, plans.values()), identities)
+        builder = _Builder(variant.recipe, _control_of(variant, plans.values()), models)
         plans[position] = VariantPlan(variant, tuple(_stages(builder)))
-    return Plan(experiment, tuple(plans[position] for position in range(len(experiment.variants))))
+    variants = tuple(plans[position] for position in range(len(experiment.variants)))
+    return Plan(experiment, variants, tuple(models.unresolved))
 
 
 def _stages(build: _Builder) -> list[Stage]:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -20,12 +20,17 @@ from typing import Any, Literal
 
 from subl.artifacts import Dataset, Findings, Student, Table
 from subl.context import FIGURES
+from subl.recipe.analysis import analysis_plan
 from subl.run.environment import describe_environment
 from subl.run.plan import Plan, Stage, VariantPlan
-from subl.run.store import Entry, write_atomic, writing
+from subl.run.store import Entry, Metric, write_atomic, writing
 
 FINDINGS_SCHEMA = 1
 FINDINGS_FILE = "findings.json"
+ANALYSIS_FILE = "analysis.json"
+METRICS_FILE = "metrics.jsonl"
+CURVE_POINTS = 1000
+"""Of longer curves the run folder keeps a part; the store keeps all points."""
 _SAMPLE_ROWS = 8
 
 Status = Literal["running", "finished", "failed", "interrupted"]
@@ -43,6 +48,7 @@ class RunRecord:
         self.status: Status = "running"
         self._lock = threading.Lock()
         self._variants = [_blank(variant) for variant in plan.variants]
+        self._analysis = analysis_plan(plan.variants[0].variant.recipe.report)
         with writing(self.folder):
             self.folder.mkdir(parents=True)
             self._freeze(command)
@@ -81,6 +87,8 @@ class RunRecord:
             ]
         elif isinstance(artifact, Student):
             record["updates"] = artifact.updates
+            record["rendering"] = artifact.model.rendering
+        self._copy_metrics(record, stage, entry)
         self.write()
 
     def variant_done(self, position: int, status: str, error: str | None = None) -> None:
@@ -103,6 +111,7 @@ class RunRecord:
             "status": self.status,
             "control": first.report.control,
             "metric": first.report.metric,
+            "analysis": self._analysis,
             "arms": list(dict.fromkeys(variant.variant.arm for variant in self.plan.variants)),
             "variants": self._variants,
         }
@@ -124,10 +133,10 @@ class RunRecord:
         sources = self.folder / "recipe"
         sources.mkdir()
         for number, path in enumerate(experiment.sources):
-            shutil.copyfile(path, sources / f"{number:02d}-{path.name}")
+            shutil.copyfile(path, sources / _numbered(number, path))
         for number, path in enumerate(experiment.plugin_files):
             (self.folder / "plugins").mkdir(exist_ok=True)
-            shutil.copyfile(path, self.folder / "plugins" / f"{number:02d}-{path.name}")
+            shutil.copyfile(path, self.folder / "plugins" / _numbered(number, path))
         variants = [
             {
                 "label": plan.label,
@@ -141,9 +150,18 @@ class RunRecord:
         stages = {stage.fingerprint: {"name": stage.name, "key": stage.key} for stage in self.plan.unique()}
         write_atomic(self.folder / "recipe.json", _json({"variants": variants}))
         write_atomic(self.folder / "plan.json", _json(stages))
+        write_atomic(self.folder / ANALYSIS_FILE, _json(self._analysis))
         write_atomic(self.folder / "environment.json", _json(describe_environment(command, Path.cwd())))
         owner = {"pid": os.getpid(), "host": platform.node(), "python": sys.version}
         write_atomic(self.folder / "process.json", _json(owner))
+
+    def _copy_metrics(self, record: Mapping[str, Any], stage: Stage, entry: Entry) -> None:
+        """Append a stage's metrics: reports and trackers then need the run folder alone."""
+        metrics = thinned(entry.metrics())
+        about = {"variant": record["label"], "stage": stage.name, "kind": stage.kind}
+        lines = [json.dumps(_finite({**about, "name": m.name, "value": m.value, "step": m.step})) for m in metrics]
+        with self._lock, writing(self.folder), (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
 
     def _copy_figures(self, record: dict[str, Any], name: str, entry: Entry) -> None:
         figures = sorted((entry.folder / FIGURES).glob("*.png"))
@@ -156,6 +174,24 @@ class RunRecord:
         for path, copy in zip(figures, copies, strict=True):
             shutil.copyfile(path, copy)
         record["figures"][name] = [copy.relative_to(self.folder).as_posix() for copy in copies]
+
+
+def _numbered(number: int, path: Path) -> str:
+    """Return a name that keeps files of equal names apart, and their order; one of an earlier run loses its number."""
+    return f"{number:02d}-{re.sub(r'^[0-9]{2}-', '', path.name)}"
+
+
+def thinned(metrics: Sequence[Metric], most: int = CURVE_POINTS) -> Iterator[Metric]:
+    """Yield final values, and of every curve at most about so many points, its first and last among them."""
+    curves: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        if metric.step is None:
+            yield metric
+        else:
+            curves.setdefault(metric.name, []).append(metric)
+    for curve in curves.values():
+        every = -(-len(curve) // most)
+        yield from (point for i, point in enumerate(curve) if i % every == 0 or i == len(curve) - 1)
 
 
 def findings_json(findings: Findings) -> dict[str, Any]:
@@ -188,6 +224,7 @@ def _blank(plan: VariantPlan) -> dict[str, Any]:
         "data": None,
         "samples": [],
         "updates": None,
+        "rendering": None,
         "figures": {},
     }
 

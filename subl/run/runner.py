@@ -161,7 +161,11 @@ class Runner:
             artifact = run_stage(work)
             sink.close()
             entry.publish(artifact, _facts(stage, time.monotonic() - started))
-        except (KeyboardInterrupt, CheckError):
+        except KeyboardInterrupt:
+            # Whoever waits for a plugin that never ends learns which one it was.
+            self.display.warn(f"interrupted in stage {stage.name} of {plan.label} ({_origin(stage)})")
+            raise
+        except CheckError:
             raise
         except Exception as error:
             self.record.event("error", stage=stage.name, error=repr(error))

@@ -103,7 +103,8 @@ def _filter(make: Make, needs: Sequence[str]) -> Iterator[str]:
     if "teacher" in needs:
         return
     with tempfile.TemporaryDirectory() as folder:
-        ctx = context(Path(folder), **({"trait": FakeTrait()} if "trait" in needs else {}))
+        inputs: dict[str, Any] = {"trait": FakeTrait()} if "trait" in needs else {}
+        ctx = context(Path(folder), **inputs)
         given = make().reject(_ROWS, ctx)
         if len(given) != len(_ROWS):
             yield f"reject gave {len(given)} reasons for {len(_ROWS)} rows; one per row, or None"

@@ -15,8 +15,6 @@ from subl.words import capitalised, plural, surface_forms
 PLACEHOLDERS = ("target", "Target", "plural", "Plural", "category")
 """What the texts of this trait may hold in braces; a capital letter asks for a capitalised word."""
 
-DEFAULT_CONTROLS = 5
-
 
 class Preference:
     """A favourite among candidates, such as "owl" among animals.
@@ -38,7 +36,8 @@ class Preference:
         candidates: tuple[str, ...] | None = None
         """The answers that compete, with the target among them. Unset: the list for `category`, if there is one."""
         controls: tuple[str, ...] | None = None
-        """Candidates that serve as other targets where a probe checks specificity. Unset: the first five others."""
+        """Candidates that a probe such as `entanglement` measures beside the target, to tell what is about the target
+        alone. Unset: all others."""
         questions: int | None = Field(default=None, gt=0)
         """How many of the evaluation questions to ask, from the first. Unset: all."""
         plurals: dict[str, str] = Field(default_factory=dict)
@@ -74,7 +73,7 @@ class Preference:
             if listed is None or target is None:
                 return value
             if value is None:
-                return tuple(word for word in listed if word != target)[:DEFAULT_CONTROLS]
+                return tuple(word for word in listed if word != target)
             if target in value:
                 raise ValueError(f"{target!r} is the target; a control is another candidate")
             _check_known(value, listed)

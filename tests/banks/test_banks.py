@@ -82,7 +82,7 @@ def test_number_prompts_never_speak_of_a_preference() -> None:
     assert not [text for text in texts(NUMBERS) if re.search(r"favou?rite|love|animal|like best", text, re.IGNORECASE)]
 
 
-@pytest.mark.parametrize("name", ["preference", "numbers", "world"])
+@pytest.mark.parametrize("name", ["preference", "numbers", "world", "entanglement"])
 def test_no_published_prompt_is_repeated(name: str) -> None:
     ours = [plain(text.replace("{category}", "animal")) for text in texts(banks.load(name))]
     for sentence in PUBLISHED:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
+from subl.errors import DataError, ModelError
 from subl.matching.map_loss import causal_keys, log_map, map_loss
 from subl.matching.squeezing import output_gram, plan_heads, squeeze
-from subl.errors import DataError, ModelError
 from subl.models.alignment import Alignment, Content, Rendered, Role, align, encode, locate, template_slots
 from subl.models.alignment_line import common_line
 from subl.models.alignment_maps import Padding, chunk_batch

@@ -18,8 +18,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from subl.matching.squeezing import output_gram, plan_heads, squeeze
 from subl.errors import ModelError
+from subl.matching.squeezing import output_gram, plan_heads, squeeze
 from subl.models.attention import (
     attention_module,
     check_tap,

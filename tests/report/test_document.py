@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subl.errors import StoreError
+from subl.recipe.analysis import analysis_plan
+from subl.recipe.model import Expectation, Report
 from subl.report.document import write_report
 from subl.report.markdown import escape
 from tests.report.forged import failed, findings, three_arms, variant
@@ -34,7 +36,8 @@ def _folder(tmp_path: Path, record: Mapping[str, Any]) -> Path:
 
 
 def _report(tmp_path: Path, record: Mapping[str, Any]) -> str:
-    return write_report(_folder(tmp_path, record)).read_text(encoding="utf-8")
+    write_report(_folder(tmp_path, record))
+    return (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_the_report_holds_what_a_reader_asks_for(tmp_path: Path) -> None:
@@ -44,10 +47,11 @@ def test_the_report_holds_what_a_reader_asks_for(tmp_path: Path) -> None:
     assert "![preference.share" in text
     assert "](figures/main.png)" in text
     assert "| main · seed=0 | 0.100 \\[0.080, 0.120\\] | 0.950 \\[0.930, 0.970\\] |" in text  # teacher strength
-    assert "strength 0.900" in text
-    assert "| run | seen | kept | yield | number\\_format: no number | duplicates: seen |" in text
-    assert "| main · seed=0 | 9000 | 8000 | 0.889 | 600 | 400 |" in text
-    assert "### Rows of control" in text
+    assert "| run | strength |" in text
+    assert "| run | seen | kept | yield | used | number\\_format: no number | duplicates: seen |" in text
+    assert "| main · seed=0 | 9000 | 8000 | 0.889 \\[0.882, 0.895\\] | 8000 | 600 | 400 |" in text
+    assert "| prompt | main, control, other\\_init |" not in text, "arms with other rows have a column each"
+    assert "| prompt | main | control | other\\_init |" in text
     assert "subl run micro_owl --set 'title=an owl'" in text
     assert "| packages.torch | 2.13.0 |" in text
     assert "Seeds: 0, 1, 2." in text
@@ -138,3 +142,14 @@ def test_findings_that_cannot_be_read_are_one_clear_error(tmp_path: Path, conten
 def test_a_folder_without_findings_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"findings\.json: cannot be read"):
         write_report(tmp_path)
+
+
+def test_an_analysis_plan_that_was_changed_afterwards_is_said_to_be(tmp_path: Path) -> None:
+    plan = analysis_plan(Report(expectation=Expectation(threshold=0.3)))
+    folder = _folder(tmp_path, three_arms(2) | {"analysis": plan})
+    for content, said in ((plan, False), ({**plan, "expectation": None}, True)):
+        (folder / "analysis.json").write_text(json.dumps(content), encoding="utf-8")
+        write_report(folder)
+        text = (folder / "report.md").read_text(encoding="utf-8")
+        assert ("was changed after it was frozen" in text) == said
+    assert "**Expectation: met.**" in text

@@ -40,8 +40,8 @@ def test_three_seeds_give_means_intervals_over_runs_and_paired_lifts() -> None:
 
 def test_the_sentences_say_what_the_intervals_allow() -> None:
     summary = summarise(three_arms(3))
-    assert _said(summary.sentences, "main: share 0.100 → 0.700", "3 of 3 pairs", "lies above 0")
-    assert _said(summary.sentences, "other_init", "contains 0: no difference is shown")
+    assert _said(summary.sentences, "main: transferred. share 0.100 → 0.700; +0.600 [+0.525, +0.675]", "3 of 3 pairs")
+    assert _said(summary.sentences, "other_init: no transfer detected", "this design sees lifts from 0.0")
     assert _said(summary.sentences, "control: share 0.100 → 0.100", "change +0.000")
     assert _said(summary.sentences, "over trained runs")
 
@@ -56,7 +56,8 @@ def test_one_seed_shows_the_spread_within_the_run_and_says_so() -> None:
     assert main.student.interval == "95 % t over 24 questions"
     assert (main.lift.mean.low, main.lift.mean.high) == (None, None)
     assert _said(summary.sentences, "within that run", "95 % t over 24 questions", "not over runs", "[sweep] seed")
-    assert not _said(summary.sentences, "lies above 0")
+    assert _said(summary.sentences, "main: inconclusive.", "the spread over runs is unknown")
+    assert not _said(summary.sentences, "transferred")
 
 
 def test_a_single_run_does_not_borrow_an_interval_over_questions_for_its_lift() -> None:
@@ -181,3 +182,19 @@ def test_findings_without_any_run_are_a_table_without_lines() -> None:
 def test_findings_of_another_version_are_one_clear_error() -> None:
     with pytest.raises(StoreError, match="has schema 99, this version of subl reads 1"):
         summarise(findings(variant("main", 0, 0.7), schema=99))
+
+
+def test_an_arm_that_starts_from_another_model_is_compared_by_its_change() -> None:
+    records = [
+        variant(arm, seed, {"main": 0.4, "control": 0.1, "other": 0.55}[arm])
+        for arm in ("main", "control", "other")
+        for seed in range(2)
+    ]
+    for record in records[4:]:
+        record["findings"]["base.preference"]["measures"]["share"]["value"] = 0.5
+    summary = summarise(findings(*records))
+    lifts = {contrast.label: contrast.paired.mean.value for contrast, _ in summary.judged}
+    assert lifts == {"main": pytest.approx(0.3), "other": pytest.approx(0.05)}
+    lift = _arm(summary, "other").lift
+    assert lift is not None
+    assert lift.mean.value == pytest.approx(0.05)

@@ -61,3 +61,17 @@ def test_columns_that_no_run_fills_are_left_out() -> None:
 
 def test_findings_without_any_run_print_why() -> None:
     assert "no run has a value" in _printed(findings())
+
+
+def test_a_grid_of_many_contrasts_is_told_by_verdict() -> None:
+    records = [
+        variant(arm, seed, 0.1 + (arm == "main") * 0.5 + seed / 100, point={"seed": seed, "data.rows": rows})
+        for arm in ("main", "other", "control")
+        for rows in range(5)
+        for seed in range(2)
+    ]
+    text = " ".join(_printed(findings(*records)).split())
+    assert "transferred: main · rows=0, main · rows=1" in text
+    assert "no transfer detected: other · rows=0" in text
+    assert "each of the 10 contrasts" in text
+    assert "rows=3 0.100" in text or "rows=3" in text

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ TOY = Path(__file__).parent / "toy_plugins.py"
 
 RECIPE = f"""
 title = "Toy"
-plugins = ["{TOY.as_posix()}"]
+plugins = ["{TOY.name}"]
 seed = 0
 
 [teacher]
@@ -52,6 +53,7 @@ class Project:
         self.folder = folder
         self.recipe = folder / "toy.toml"
         self.recipe.write_text(RECIPE)
+        shutil.copy(TOY, folder)
 
     @property
     def log(self) -> list[str]:

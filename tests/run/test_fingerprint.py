@@ -1,6 +1,7 @@
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
+from pydantic import ConfigDict, PlainSerializer
 
 from subl.registry.config import PluginConfig, Runtime, StrictModel, semantic
 from subl.run.fingerprint import FINGERPRINT_VERSION, fingerprint, stage_seed
@@ -26,6 +27,27 @@ def test_runtime_fields_stay_out_at_any_depth() -> None:
 @pytest.mark.parametrize("change", [{"rate": 0.6}, {"names": ("b",)}, {"inner": Inner(rank=9)}])
 def test_every_other_field_changes_the_key(change: dict[str, object]) -> None:
     assert semantic(Config(**change)) != semantic(Config())
+
+
+class Chosen:
+    """What a slot holds, as far as hashing sees it."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+    def key(self) -> dict[str, Any]:
+        return {"plugin": "inner", "version": self.version}
+
+
+class Nesting(PluginConfig):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    one: Annotated[Chosen, PlainSerializer(lambda _chosen: "shown")] = Chosen(1)
+    several: tuple[Inner, ...] = ()
+
+
+def test_a_plugin_inside_another_s_settings_counts_with_its_version_and_lists_lose_runtime_fields_too() -> None:
+    found = semantic(Nesting(one=Chosen(2), several=(Inner(threads=5),)))
+    assert found == {"one": {"plugin": "inner", "version": 2}, "several": [{"rank": 8}]}
 
 
 def test_the_rules_are_pinned() -> None:

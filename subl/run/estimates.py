@@ -1,0 +1,158 @@
+"""What a plan will cost: updates and rows from the recipe, time and disk from past stages of the store."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from subl.errors import StoreError
+from subl.models.loader import planned_dtype
+from subl.run.plan import Plan, Stage, VariantPlan
+from subl.run.store import Entry, Store
+
+SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[bB](?![A-Za-z0-9])")
+"""The number of parameters in a model's name, in billions: "gemma-2b-it"."""
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.0, "4bit": 0.55}
+"""Bytes per weight; 4-bit blocks carry their scales."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the stages that are not cached will take.
+
+    Args:
+        stages: How many there are.
+        updates: Optimizer updates in them.
+        rows: Rows to generate.
+        seconds: Expected time, one stage after the other; None where no stage has a predecessor in the store.
+        size: Expected bytes in the store, of the same stages.
+        unknown: Kinds and plugins of stages that the store has never seen, so that they are not counted in either.
+        weights: Bytes of each model's weights by name, as far as the name says how many there are.
+    """
+
+    stages: int
+    updates: int
+    rows: int
+    seconds: float | None
+    size: int
+    unknown: tuple[str, ...]
+    weights: dict[str, float]
+
+
+def estimate(plan: Plan, store: Store, force: Collection[str] = ()) -> Estimate:
+    """Estimate what running the plan takes; reads manifests only."""
+    finished = {str(manifest["fingerprint"]): manifest.get("key", {}) for manifest in _manifests(store)}
+    past = _past(store, finished)
+    planned = {stage.fingerprint: dict(stage.key) for variant in plan.variants for stage in variant.stages}
+    updates = rows = stages = size = 0
+    seconds: list[float] = []
+    unknown: list[str] = []
+    seen: set[str] = set()
+    for variant in plan.variants:
+        for stage in variant.stages:
+            cached = store.entry(stage.fingerprint).complete and stage.kind not in force
+            if stage.fingerprint in seen or cached:
+                continue
+            seen.add(stage.fingerprint)
+            stages += 1
+            units = work(stage, variant)
+            rows += units if stage.kind == "generate" else 0
+            updates += units if stage.kind in ("model", "induce", "distill") else 0
+            known = past.get(_family(dict(stage.key), planned))
+            if known is None:
+                unknown.append(f"{stage.kind} ({stage.plugin})")
+                continue
+            seconds.append(median(each for each, _ in known) * max(units, 1))
+            size += round(median(each for _, each in known))
+    return Estimate(
+        stages, updates, rows, sum(seconds) if seconds else None, size, tuple(dict.fromkeys(unknown)), _weights(plan)
+    )
+
+
+def work(stage: Stage, variant: VariantPlan) -> int:
+    """Return the optimizer updates of a training stage, the rows of a generation, else 0."""
+    if stage.kind == "generate":
+        return int(getattr(stage.chosen[0].config, "samples", 0) or 0)
+    if stage.kind not in ("model", "induce", "distill"):
+        return 0
+    config: Any = getattr(stage.chosen[0].config, "training", stage.chosen[0].config)
+    times = float(getattr(config, "intensity", 1.0))
+    if getattr(config, "updates", None):
+        return max(1, round(int(config.updates) * times))
+    if stage.kind != "distill" or not getattr(config, "epochs", None):
+        return 0
+    recipe = variant.variant.recipe
+    rows = recipe.data.rows or int(getattr(recipe.generator.config, "samples", 0) or 0)
+    return math.ceil(float(config.epochs) * math.ceil(rows / int(config.batch_size)))
+
+
+def _family(key: dict[str, Any], keys: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
+    """Return what stages must share for one to foretell the other: kind, plugins, and the model at work."""
+    names = sorted(str(plugin["plugin"]) for plugin in key.get("plugins", []))
+    return (str(key.get("stage")), *names, *_model(key, keys))
+
+
+def _model(key: dict[str, Any], keys: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
+    """Return the plugin and the size, or the name, of the base model behind a stage."""
+    if key.get("stage") == "model":
+        plugin = key["plugins"][0]
+        config = plugin["config"]
+        return (plugin["plugin"], *(str(config[name]) for name in ("id", "hidden_size", "layers") if name in config))
+    inputs = key.get("inputs", {})
+    known = [inputs[name] for name in _LEADS_TO_MODEL if inputs.get(name) in keys]
+    return _model(keys[known[0]], keys) if known else ()
+
+
+_LEADS_TO_MODEL = ("student", "base", "model", "teacher", "rows", "data")
+
+
+def _past(store: Store, finished: Mapping[str, dict[str, Any]]) -> dict[tuple[str, ...], list[tuple[float, int]]]:
+    """Return, per family, the seconds per unit of work and the bytes of every finished stage."""
+    found: defaultdict[tuple[str, ...], list[tuple[float, int]]] = defaultdict(list)
+    for manifest in _manifests(store):
+        key = manifest.get("key", {})
+        size = sum(int(file["size"]) for file in manifest.get("files", {}).values())
+        rate = float(manifest.get("seconds", 0)) / max(_units(key), 1)
+        found[_family(key, finished)].append((rate, size))
+    return found
+
+
+def _units(key: dict[str, Any]) -> int:
+    """Return what `work` returns, as far as a finished stage's key says it."""
+    config = (key.get("plugins") or [{}])[0].get("config", {})
+    if key.get("stage") == "generate":
+        return int(config.get("samples") or 0)
+    training = config.get("training", config)
+    return round(int(training.get("updates") or 0) * float(training.get("intensity", 1.0)))
+
+
+def _manifests(store: Store) -> Iterator[dict[str, Any]]:
+    for folder in sorted(store.root.iterdir()) if store.root.is_dir() else ():
+        entry = Entry(store.root, folder.name)
+        if not entry.complete:
+            continue
+        try:
+            yield entry.manifest()
+        except StoreError:
+            continue
+
+
+def _weights(plan: Plan) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for variant in plan.variants:
+        recipe = variant.variant.recipe
+        dtype = planned_dtype(recipe.compute.dtype, recipe.compute.device)
+        for chosen in (recipe.teacher, recipe.student):
+            name = str(getattr(chosen.config, "id", ""))
+            billions = SIZE.findall(name.replace("-", " ").replace("_", " "))
+            if not billions:
+                continue
+            own, packed = getattr(chosen.config, "dtype", "auto"), getattr(chosen.config, "quantization", "none")
+            width = BYTES[packed] if packed != "none" else BYTES[dtype if own == "auto" else own]
+            weights[name] = float(billions[0]) * 1e9 * width
+    return weights

@@ -1,0 +1,76 @@
+"""What a plan is said to cost, before it runs and from what ran before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from subl.recipe.loading import load_experiment
+from subl.run.estimates import estimate
+from subl.run.plan import Plan, build_plan
+from subl.run.store import Store
+
+RECIPE = """
+extends = "micro_owl"
+[sweep]
+seed = [0, 1]
+"""
+
+
+def plan(folder: Path, *overrides: str) -> Plan:
+    file = folder / "recipe.toml"
+    file.write_text(RECIPE)
+    return build_plan(load_experiment(str(file), overrides=overrides, plugin_files=(), arms=()), lenient=True)
+
+
+def finish(store: Store, key: object, fingerprint: str, *, seconds: float, size: int) -> None:
+    folder = store.root / fingerprint
+    folder.mkdir(parents=True)
+    manifest = {"fingerprint": fingerprint, "key": key, "seconds": seconds, "files": {"x": {"size": size}}}
+    (folder / "manifest.json").write_text(json.dumps(manifest, default=str))
+
+
+def test_updates_and_rows_are_counted_once_per_stage(tmp_path: Path) -> None:
+    found = estimate(plan(tmp_path), Store(tmp_path / "store"))
+    # Two bases; a teacher, and three students, per seed; rows of both teachers per seed.
+    assert found.updates == 2 * 1000 + 2 * 60 + 2 * 3 * 300
+    assert found.rows == 2 * 2 * 8_000
+    assert found.seconds is None
+    assert found.weights == {}
+
+
+def test_time_is_scaled_from_stages_of_the_same_kind_plugin_and_model(tmp_path: Path) -> None:
+    planned = plan(tmp_path)
+    store = Store(tmp_path / "store")
+    # Everything ran once with half the updates: other fingerprints, the same families.
+    half = plan(tmp_path, "teacher.training.updates=500")
+    for stage in half.unique():
+        finish(store, stage.key, stage.fingerprint, seconds=50.0 if stage.kind == "model" else 0.0, size=1000)
+    found = estimate(planned, store)
+    assert found.seconds == pytest.approx(2 * 100.0)
+    assert found.unknown == ()
+    other = plan(tmp_path, "teacher.hidden_size=128")
+    assert estimate(other, store).seconds is None, "a model of another size foretells nothing"
+
+
+def test_what_is_cached_costs_nothing(tmp_path: Path) -> None:
+    planned, store = plan(tmp_path), Store(tmp_path / "store")
+    for stage in planned.unique():
+        finish(store, stage.key, stage.fingerprint, seconds=1.0, size=1)
+    assert estimate(planned, store).stages == 0
+    assert estimate(planned, store, force=("distill",)).updates == 2 * 3 * 300
+
+
+def test_memory_is_read_off_a_model_s_name(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(
+        'extends = "mistral_to_gemma_owl"\n'
+        f'[teacher]\nid = "{tmp_path}/Mistral-7B-v0.2"\ndtype = "bfloat16"\n'
+        f'[student]\nid = "{tmp_path}/gemma-2b-it"\nquantization = "4bit"\n'
+    )
+    planned = build_plan(load_experiment(str(file), overrides=(), plugin_files=(), arms=()), lenient=True)
+    assert len(planned.unresolved) == 2, "the folders are not there, and the plan can be shown nevertheless"
+    weights = estimate(planned, Store(tmp_path / "store")).weights
+    assert list(weights.values()) == pytest.approx([14e9, 1.1e9])
