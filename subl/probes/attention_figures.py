@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -60,5 +61,6 @@ def map_pictures(teacher: Floats, model: Floats, title: str) -> Figure:
             axes.set_title(f"head {head}" if row == 0 else "", fontsize=9)
             axes.set_ylabel(name if head == 0 else "")
             axes.set_xlabel("piece of text read" if row == 1 else "")
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title, fontsize=10)
     return figure

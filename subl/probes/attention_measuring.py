@@ -82,7 +82,7 @@ def measure(config: Attention.Config, subject: Subject, ctx: Context) -> Finding
     ctx.figure("map_kl_by_layer", layer_curve({name: one.maps for name, one in found.items()}, layers))
     last = layers[-1]
     ctx.figure(
-        "maps", map_pictures(*found[""].picture[last[0]], f"prompt {config.picture}, layers {last[1]} and {last[0]}")
+        "maps", map_pictures(*found[""].picture[last[0]], f"prompt {config.picture}: the teacher's layer {last[1]} and the model's layer {last[0]}")
     )
     return Findings(measures=measures, tables={"map_kl": _table(found, layers)})
 
