@@ -65,7 +65,7 @@ def start(experiment: Experiment, store: Path | None, options: Options, *, dry_r
     results = Store(project_home(store))
     plan = build_plan(experiment, lenient=dry_run)
     tracker = None if dry_run else _tracker(experiment, results, display)
-    _print_plan(plan, results, options.force, console)
+    _print_plan(plan, results, options, console)
     if dry_run:
         _print_estimate(plan, results, options.force, display)
     if tracker is not None:
@@ -123,7 +123,7 @@ def _execute(
         raise typer.Exit(USER_ERROR)
 
 
-def _print_plan(plan: Plan, store: Store, force: frozenset[str], console: Console) -> None:
+def _print_plan(plan: Plan, store: Store, options: Options, console: Console) -> None:
     from rich.table import Table
 
     from subl.run.plan import STAGE_KINDS
@@ -138,10 +138,10 @@ def _print_plan(plan: Plan, store: Store, force: frozenset[str], console: Consol
     counts = {"run": 0, "cached": 0}
     for variant in plan.variants:
         cells: dict[str, list[str]] = {kind: [] for kind in STAGE_KINDS}
-        for stage in variant.stages:
+        for stage in variant.until(options.until):
             first = stage.fingerprint not in seen
             seen.add(stage.fingerprint)
-            state = "cached" if store.entry(stage.fingerprint).complete and stage.kind not in force else "run"
+            state = "cached" if store.entry(stage.fingerprint).complete and stage.kind not in options.force else "run"
             counts[state] += first
             cells[stage.kind].append(state if first or state == "cached" else "shared")
         table.add_row(variant.label, *(_cell(cells[kind]) for kind in STAGE_KINDS))

@@ -80,7 +80,8 @@ class TrainSettings(PluginConfig):
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
     checkpoint_every: Annotated[int, Runtime] = Field(default=100, ge=0)
-    """Updates between checkpoints, from which an interrupted training goes on; 0 writes none."""
+    """Updates between checkpoints, from which an interrupted training goes on; 0 writes none. Rounded up to whole
+    intervals of `log_every`, so that a resumed loss curve equals an uninterrupted one."""
 
     log_every: Annotated[int, Runtime] = Field(default=10, gt=0)
     """Updates between points of the loss curve."""
@@ -112,7 +113,7 @@ class SamplingSettings(StrictModel):
     """How answers are drawn from a model."""
 
     greedy: bool = False
-    """Take the most likely token each time. Removes sampling noise, but the other settings here then do nothing."""
+    """Take the most likely token each time, without sampling noise; temperature, top_p and top_k then have no place."""
 
     temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by this: below 1 sharpens, above 1 flattens."""
@@ -125,3 +126,12 @@ class SamplingSettings(StrictModel):
 
     max_new_tokens: int = Field(default=128, gt=0)
     """Longest answer in tokens."""
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        if not self.greedy:
+            return self
+        for name in ("temperature", "top_p", "top_k"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} does nothing with greedy = true; remove one of the two")
+        return self

@@ -212,7 +212,7 @@ def _arguments(
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         save_strategy="steps" if settings.checkpoint_every else "no",
-        save_steps=settings.checkpoint_every or updates,
+        save_steps=math.ceil(settings.checkpoint_every / settings.log_every) * settings.log_every or updates,
         save_total_limit=1,
         logging_steps=settings.log_every,
         logging_first_step=True,

@@ -80,10 +80,9 @@ def measure(config: Attention.Config, subject: Subject, ctx: Context) -> Finding
     measures["coverage"] = Measure(found[""].coverage)
     ctx.figure("map_kl", heat_map(found[""].maps.mean(0), layers, f"Attention: {subject.role} against teacher"))
     ctx.figure("map_kl_by_layer", layer_curve({name: one.maps for name, one in found.items()}, layers))
-    last = layers[-1]
-    ctx.figure(
-        "maps", map_pictures(*found[""].picture[last[0]], f"prompt {config.picture}: the teacher's layer {last[1]} and the model's layer {last[0]}")
-    )
+    own, theirs = layers[-1]
+    title = f"prompt {config.picture}: the teacher's layer {theirs} and the model's layer {own}"
+    ctx.figure("maps", map_pictures(*found[""].picture[own], title))
     return Findings(measures=measures, tables={"map_kl": _table(found, layers)})
 
 

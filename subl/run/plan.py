@@ -73,6 +73,14 @@ class VariantPlan:
         """Return the stage of a kind, or None."""
         return next((stage for stage in self.stages if stage.kind == kind), None)
 
+    def until(self, kind: StageKind | None) -> tuple[Stage, ...]:
+        """Return the stages up to the last of a kind, or of those before it where this variant has none; None: all."""
+        if kind is None:
+            return self.stages
+        allowed = STAGE_KINDS[: STAGE_KINDS.index(kind) + 1]
+        last = max((i for i, stage in enumerate(self.stages) if stage.kind in allowed), default=-1)
+        return self.stages[: last + 1]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

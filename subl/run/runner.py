@@ -87,7 +87,7 @@ class Runner:
         """Run one variant; return whether it failed."""
         self.mirror.begin(position)
         try:
-            for stage in self._wanted(plan):
+            for stage in plan.until(self.options.until):
                 self._stage(position, plan, stage)
         except KeyboardInterrupt:
             self._end(position, "interrupted", None)
@@ -107,13 +107,6 @@ class Runner:
     def _end(self, position: int, status: Status, error: str | None) -> None:
         self.record.variant_done(position, status, error)
         self.mirror.end(position, status, self.record.variant(position))
-
-    def _wanted(self, plan: VariantPlan) -> list[Stage]:
-        until = self.options.until
-        if until is None:
-            return list(plan.stages)
-        last = max((i for i, stage in enumerate(plan.stages) if stage.kind == until), default=-1)
-        return list(plan.stages[: last + 1])
 
     def _stage(self, position: int, plan: VariantPlan, stage: Stage) -> None:
         started = time.monotonic()

@@ -57,3 +57,10 @@ def test_settings_of_execution_do_not_enter_fingerprints() -> None:
 @pytest.mark.parametrize("settings", [TrainSettings, LoraSettings, SamplingSettings])
 def test_every_field_is_documented(settings: Any) -> None:
     assert all(field.description for field in settings.model_fields.values())
+
+
+@pytest.mark.parametrize("setting", [{"temperature": 0.5}, {"top_p": 0.9}, {"top_k": 5}])
+def test_greedy_sampling_refuses_what_it_would_ignore(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="does nothing with greedy = true"):
+        SamplingSettings(greedy=True, **setting)
+    assert SamplingSettings(greedy=True, max_new_tokens=5).greedy
