@@ -14,6 +14,11 @@ VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 ARM = "arm"
 """Name of the parameter by which charts are grouped."""
 
+LONGEST = 20_000
+"""Characters that MLflow keeps of an experiment's tag."""
+COLUMNS = 20
+"""Metric columns of the table; more are a click away."""
+
 _RUNS = 100
 
 
@@ -26,6 +31,9 @@ def view_state(parent: str, params: Sequence[str], metrics: Mapping[str, bool], 
         params: Parameters to show as columns.
         metrics: Name → whether it was recorded at several steps.
         primary: The metric that runs are sorted by and that is charted first.
+
+    Returns:
+        At most `LONGEST` characters.
     """
     # Bounds of intervals are there to be read, not to be charted beside their values.
     metrics = {name: curve for name, curve in metrics.items() if not name.endswith((".low", ".high"))}
@@ -36,7 +44,7 @@ def view_state(parent: str, params: Sequence[str], metrics: Mapping[str, bool], 
     others = [name for name in finals if name not in students]
     curves = [name for name, curve in metrics.items() if curve]
     sections = {"students": students, "before": others, "training": curves}
-    state = {
+    state: dict[str, Any] = {
         "searchFilter": f"tags.mlflow.parentRunId = '{parent}'",
         "orderByKey": f"metrics.`{primary}`" if primary in finals else "tags.`mlflow.runName`",
         "orderByAsc": primary not in finals,
@@ -44,21 +52,29 @@ def view_state(parent: str, params: Sequence[str], metrics: Mapping[str, bool], 
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [f"params.`{name}`" for name in params] + [f"metrics.`{name}`" for name in students],
+        "selectedColumns": [f"params.`{name}`" for name in params]
+        + [f"metrics.`{name}`" for name in students[:COLUMNS]],
         "runsHiddenMode": "SHOWALL",
         "compareRunSections": [_section(name, title) for name, title in _TITLES.items() if sections[name]],
-        "compareRunCharts": [
-            _chart(name, section, curve=metrics[name]) for section, names in sections.items() for name in names
-        ],
+        "compareRunCharts": [],
         "isAccordionReordered": False,
         "viewMaximized": False,
         "runListHidden": False,
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": ARM}]},
         "useGroupedValuesInCharts": True,
     }
+    left = LONGEST - len(json.dumps(state))
+    for section in _BY_IMPORTANCE:
+        for name in sections[section]:
+            chart = _chart(name, section, curve=metrics[name])
+            left -= len(json.dumps(chart)) + 2
+            if left >= 0:
+                state["compareRunCharts"].append(chart)
     return json.dumps(state)
 
 
+_BY_IMPORTANCE = ("students", "training", "before")
+"""With many probes not every chart finds room."""
 _TITLES = {
     "students": "Students: did the trait cross?",
     "before": "Base models and teachers",
