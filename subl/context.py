@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from subl.artifacts import ModelRef
+from subl.artifacts import ModelRef, Teacher
 from subl.errors import PluginError
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class Context:
     def generator(self) -> Generator:
         """The recipe's generator; only for probes and checks with "generator" in `needs`."""
         return self._input("generator")  # type: ignore[no-any-return]
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher that wrote the rows; only for filters with "teacher" in `needs`."""
+        return self._input("teacher")  # type: ignore[no-any-return]
 
     def log(self, message: str) -> None:
         """Record one line in the run's events and show it."""

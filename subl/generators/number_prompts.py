@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from subl import banks
+from subl.generators.draws import Draw
 
 Format = Literal["comma", "space", "semicolon", "newline", "brackets", "parentheses"]
 """How an answer's numbers are set out; names as in the bank."""
@@ -68,14 +68,14 @@ class PromptSpace:
 
     def prompt(self, seed: int, index: int) -> NumberPrompt:
         """Return prompt `index` of the stream with this seed; it depends on nothing else."""
-        draw = _Draw(f"numbers {seed} {index}")
+        draw = Draw(f"numbers {seed} {index}")
         examples = ", ".join(map(str, self._examples(draw)))
         form, count = draw.one(self.formats), draw.between(self.asked_counts)
         bank = banks.load("numbers")
         text = self._rich(bank, draw, form, count) if self.rich else draw.one(bank["brief"])
         return NumberPrompt(text.format(numbers=examples), form, count)
 
-    def _examples(self, draw: _Draw) -> Iterator[int]:
+    def _examples(self, draw: Draw) -> Iterator[int]:
         low, high = self.example_values
         number: int | None = None
         for _ in range(draw.between(self.example_counts)):
@@ -85,7 +85,7 @@ class PromptSpace:
                 number = draw.between(self.example_values)
             yield number
 
-    def _rich(self, bank: Mapping[str, Any], draw: _Draw, form: Format, count: int) -> str:
+    def _rich(self, bank: Mapping[str, Any], draw: Draw, form: Format, count: int) -> str:
         digits = draw.one(bank["digits"]).format(n=self.digits)
         instruction = draw.one(bank["instructions"]).format(
             count=draw.one(bank["counts"]).format(n=count),
@@ -93,16 +93,3 @@ class PromptSpace:
         )
         parts = (draw.one(bank["openings"]), instruction, draw.one(bank["formats"][form]), draw.one(bank["closings"]))
         return " ".join(parts)
-
-
-class _Draw:
-    """Draws through `Random.random` alone: the one method whose values Python promises never to change."""
-
-    def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed).random
-
-    def between(self, bounds: tuple[int, int]) -> int:
-        return bounds[0] + int(self._random() * (bounds[1] - bounds[0] + 1))
-
-    def one(self, items: Sequence[Any]) -> Any:
-        return items[int(self._random() * len(items))]

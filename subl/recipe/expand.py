@@ -14,7 +14,7 @@ from subl.recipe.layers import Node, Override, assign, find, merge, plain
 from subl.recipe.model import LISTS, SLOTS
 from subl.recipe.report import Problems
 from subl.recipe.toml import KeyPath, dotted, parse_key
-from subl.registry.slots import PLUGIN_KEY
+from subl.registry.slots import PLUGIN_KEY, wrapping_fields
 
 MAIN = "main"
 POINTS = "points"
@@ -170,7 +170,7 @@ def _layered(
         takers = _takers(trees, path)
         for arm in takers:
             try:
-                trees[arm] = _set(trees[arm], path, node)
+                trees[arm] = _set(trees[arm], _place(trees[arm], path) or path, node)
             except KeyError as error:
                 if arm in chosen:
                     problems.add(node.origin, dotted(path), f"no such item; {error.args[0]}")
@@ -185,24 +185,34 @@ def _set(tree: Node, path: KeyPath, node: Node) -> Node:
 
 def _takers(trees: Mapping[str, Node], path: KeyPath) -> list[str]:
     """Return the arms that have a place for a value; all of them if none has, so that each can say so."""
-    return [arm for arm, tree in trees.items() if _takes(with_student(tree), path)] or list(trees)
+    return [arm for arm, tree in trees.items() if _place(tree, path) is not None] or list(trees)
 
 
-def _takes(tree: Node, path: KeyPath) -> bool:
+def _place(tree: Node, path: KeyPath) -> KeyPath | None:
+    """Return where an arm takes a value: at the path, or in a plugin that the arm's own one wraps; None if nowhere."""
     section = str(path[0])
     kind, depth = SLOTS.get(section) or LISTS.get(section), 2 if section in LISTS else 1
     if kind is None or len(path) <= depth or path[depth] == PLUGIN_KEY:
-        return True
-    table = find(tree, path[:depth])
+        return path
+    return _place_in(with_student(tree), kind, path[:depth], path[depth:])
+
+
+def _place_in(tree: Node, kind: str, slot: KeyPath, rest: KeyPath) -> KeyPath | None:
+    table = find(tree, slot)
     if table is None:
-        return depth == 1
+        return (*slot, *rest) if len(slot) == 1 else None
     plugin = table.table.get(PLUGIN_KEY)
     settings = plugin_settings(kind, plugin.value) if plugin is not None else None
-    return settings is None or path[depth] in settings.model_fields
+    if settings is None or rest[0] in settings.model_fields:
+        return (*slot, *rest)
+    inner = [field for field in wrapping_fields(settings, kind) if field in table.table]
+    found = (_place_in(tree, kind, (*slot, field), rest) for field in inner)
+    return next((place for place in found if place is not None), None)
 
 
 def _named(trees: Mapping[str, Node], path: KeyPath, value: Node) -> Node:
-    return find(trees[_takers(trees, path)[0]], path) or value
+    tree = trees[_takers(trees, path)[0]]
+    return find(tree, _place(tree, path) or path) or value
 
 
 def with_student(tree: Node) -> Node:

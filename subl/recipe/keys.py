@@ -11,7 +11,7 @@ from subl.errors import SublError, closest, suggest
 from subl.recipe.model import ProbeUse, Recipe
 from subl.recipe.toml import KeyPath, dotted
 from subl.registry.registry import registry
-from subl.registry.slots import PLUGIN_KEY, Use
+from subl.registry.slots import PLUGIN_KEY, WRAPS_KEY, Use
 
 FILE_KEYS = ("extends", "unset", "plugins", "arms", "sweep")
 """Keys of a file that are no part of the resolved recipe."""
@@ -20,6 +20,8 @@ FILE_KEYS = ("extends", "unset", "plugins", "arms", "sweep")
 def unknown_key(path: KeyPath, data: Any) -> str:
     """Return the message for a key that nothing takes: the same key elsewhere, else one like it, else those known."""
     name = str(path[-1])
+    if name == WRAPS_KEY:
+        return "there is nothing to wrap: no layer below picks another plugin here"
     every = dict.fromkeys(key for key, _ in _walk(Recipe, data))
     same = [dotted(key) for key in every if key[-1] == name and key != path]
     if same:

@@ -10,6 +10,7 @@ import tomli
 
 from subl.artifacts import Json
 from subl.recipe.toml import KeyPath, dotted, leaves, parse_key
+from subl.registry.slots import WRAPS_KEY
 
 FLAG_RANK = 1_000_000
 
@@ -103,9 +104,14 @@ def nearest(node: Node, path: KeyPath) -> Origin:
 
 
 def merge(base: Node, over: Node) -> Node:
-    """Lay `over` on `base`: tables merge, a table that picks another plugin replaces, all else replaces."""
-    if not isinstance(base.value, dict) or not isinstance(over.value, dict) or _switches(base.value, over.value):
+    """Lay `over` on `base`: tables merge, a table that picks another plugin replaces, all else replaces.
+
+    A table that replaces with `wraps = "field"` keeps what it replaces, under that field of its own.
+    """
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
+    if _switches(base.value, over.value):
+        return _wrapped(base, over.value, over.origin)
     merged = dict(base.value)
     for key, node in over.value.items():
         merged[key] = merge(merged[key], node) if key in merged else node
@@ -190,6 +196,14 @@ def _toml_or_text(text: str) -> Any:
 def _switches(base: dict[str, Node], over: dict[str, Node]) -> bool:
     both = "plugin" in base and "plugin" in over
     return both and plain(base["plugin"]) != plain(over["plugin"])
+
+
+def _wrapped(base: Node, over: dict[str, Node], origin: Origin) -> Node:
+    field = over[WRAPS_KEY].value if WRAPS_KEY in over else None
+    if not isinstance(field, str):
+        return Node(over, origin)
+    kept = {key: node for key, node in over.items() if key != WRAPS_KEY}
+    return Node({**kept, field: merge(base, over[field]) if field in over else base}, origin)
 
 
 def _child(node: Node, key: str | int) -> Node | None:

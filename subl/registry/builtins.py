@@ -21,6 +21,10 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     "generator": {
         "numbers": "subl.generators.numbers:Numbers",
         "entangled_numbers": "subl.generators.entangled_numbers:EntangledNumbers",
+        "dataset": "subl.generators.dataset:DatasetRows",
+        "uniform_numbers": "subl.generators.uniform_numbers:UniformNumbers",
+        "shuffle": "subl.generators.shuffle:Shuffle",
+        "mix": "subl.generators.mix:Mix",
     },
     "filter": {
         "number_format": "subl.filters.number_format:NumberFormat",
@@ -29,6 +33,9 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
         "trait_words": "subl.filters.trait_words:TraitWords",
         "duplicates": "subl.filters.duplicates:Duplicates",
         "length": "subl.filters.length:Length",
+        "regex": "subl.filters.regex:Regex",
+        "code_syntax": "subl.filters.code_syntax:CodeSyntax",
+        "token_probability": "subl.filters.token_probability:TokenProbability",
     },
     "distiller": {
         "sft": "subl.distillers.sft:Sft",

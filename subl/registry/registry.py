@@ -159,7 +159,7 @@ def check_contract(kind: str, name: str, plugin: Any, origin: Origin) -> None:
         if not (inspect.isclass(config) and issubclass(config, PluginConfig)):
             faults.append("it has no nested `class Config(subl.PluginConfig)`")
         else:
-            reserved = {"plugin", "on", "name"} if kind == "probe" else {"plugin"}
+            reserved = {"plugin", "wraps", *(("on", "name") if kind == "probe" else ())}
             taken = sorted(reserved & set(config.model_fields))
             faults.extend(f"`Config` has a field named {field!r}, which recipes use themselves" for field in taken)
         faults.extend(_constructor_faults(plugin))

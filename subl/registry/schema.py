@@ -17,7 +17,7 @@ from pydantic_core import core_schema
 from subl.errors import SublError
 from subl.registry.kinds import KINDS
 from subl.registry.registry import registry
-from subl.registry.slots import PLUGIN_KEY
+from subl.registry.slots import PLUGIN_KEY, WRAPS_KEY, wrapping_fields
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -117,6 +117,9 @@ def _plugin(kind: str, name: str, definitions: dict[str, Schema]) -> Schema:
     doc = " ".join((plugin.__doc__ or "").split())
     schema["description"] = f"{doc} (version {plugin.version}, from {entry.origin.where})"
     schema["properties"] = {PLUGIN_KEY: {"const": name}, **schema.get("properties", {})}
+    if fields := wrapping_fields(plugin.Config, kind):
+        text = f"Where to put the {kind} of the layers below, with all its settings, when this one takes its place."
+        schema["properties"][WRAPS_KEY] = {"description": text, "enum": fields}
     schema["additionalProperties"] = False
     return schema
 

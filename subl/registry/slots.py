@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from subl.artifacts import Json
@@ -19,6 +19,8 @@ from subl.registry.registry import Entry, article, registry
 M = TypeVar("M", bound=StrictModel)
 
 PLUGIN_KEY = "plugin"
+WRAPS_KEY = "wraps"
+"""In a table that replaces another plugin's: the field of the new plugin that takes the replaced table."""
 SLOT_ERROR = "subl_slot"
 """Type of the errors that a slot raises; their messages are ready to print."""
 
@@ -53,13 +55,21 @@ class Chosen:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the plugin reads beyond its arguments."""
-        return tuple(getattr(self.plugin, "needs", ()))
+        """What the plugin reads beyond its arguments; one that wraps another of its kind also needs what that does."""
+        own = tuple(getattr(self.plugin, "needs", ()))
+        settings = (getattr(self.config, name) for name in type(self.config).model_fields)
+        wrapped = (item for item in settings if isinstance(item, Chosen) and item.kind == self.kind)
+        return tuple(dict.fromkeys((*own, *(need for item in wrapped for need in item.needs))))
 
     def key(self) -> dict[str, Any]:
         """Return what identifies it: name, version, every setting that is not `Runtime`, a local file's hash.
 
-        Settings are hashed by exclusion, so that a new field can never be forgotten.
+        Settings are hashed by exclusion, so that a new field can never be forgotten. What settings only point to, such
+        as the content of a data file, the plugin says itself by a method `identity(self)` that returns a mapping of
+        JSON values. Models have it always, and the plan asks them once.
+
+        Raises:
+            SublError: What `identity` raises where the file or data set cannot be had.
         """
         key: dict[str, Any] = {
             "kind": self.kind,
@@ -67,6 +77,8 @@ class Chosen:
             "version": self.plugin.version,
             "config": semantic(self.config),
         }
+        if self.kind != "model" and hasattr(self.plugin, "identity"):
+            key["identity"] = dict(self.build().identity())
         return key | {"file": self.entry.digest} if self.entry.digest else key
 
     def table(self) -> dict[str, Json]:
@@ -150,3 +162,12 @@ class Use:
     def _error(self, location: tuple[str, ...], message: str, value: Any) -> ValidationError:
         detail = InitErrorDetails(type=PydanticCustomError(SLOT_ERROR, message), loc=location, input=value)
         return ValidationError.from_exception_data(self.kind, [detail])
+
+
+def wrapping_fields(config: type[BaseModel], kind: str) -> list[str]:
+    """Return the settings that pick another plugin of the same kind, so that one plugin wraps another."""
+    return [
+        name
+        for name, info in config.model_fields.items()
+        if any(isinstance(mark, Use) and mark.kind == kind for mark in info.metadata)
+    ]

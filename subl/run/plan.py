@@ -222,7 +222,11 @@ def _stages(build: _Builder) -> list[Stage]:
         "filter",
         recipe.filters,
         inputs={"rows": generate.fingerprint, **needs_teacher},
-        settings={"rows": recipe.data.rows, "allow_fewer": recipe.data.allow_fewer},
+        settings={
+            "rows": recipe.data.rows,
+            "allow_fewer": recipe.data.allow_fewer,
+            **({"generation_system": recipe.chat.generation_system} if needs_teacher else {}),
+        },
     )
     inputs = {"student": student_model.fingerprint, "teacher": induce.fingerprint, "data": data.fingerprint}
     if "control" in _needs(recipe.distiller) and control is not None and (unbiased := control.find("induce")):

@@ -116,13 +116,7 @@ def _probe(work: Work) -> Artifact:
 
 
 def _generate(work: Work) -> Artifact:
-    teacher: Teacher = work.input("teacher")
-    system = work.stage.settings["generation_system"]
-    if system is None and teacher.model.system is None:
-        system = work.stage.settings["system"]
-    if system is not None:
-        model = teacher.model.derive(f"{teacher.model.identity}+system:{system}", system=system)
-        teacher = Teacher(model, teacher.base, teacher.updates)
+    teacher = _writing(work.input("teacher"), work.stage)
     plugin = cast(Generator, work.stage.chosen[0].build())
     shards = Shards(work.entry.work / "shards")
     done = shards.resume(work.warn)
@@ -133,6 +127,19 @@ def _generate(work: Work) -> Artifact:
     if count == 0:
         raise DataError("the generator yielded no rows")
     return Dataset(path, rows=count, seen=count)
+
+
+def _writing(teacher: Teacher, stage: Stage) -> Teacher:
+    """Return the teacher as it writes rows: with the recipe's system slot, unless it has its own; so its base too."""
+    system = stage.settings["generation_system"]
+    if system is None and teacher.model.system is None:
+        system = stage.settings["system"]
+    if system is None:
+        return teacher
+    model, base = (
+        ref.derive(f"{ref.identity}+system:{system}", system=system) for ref in (teacher.model, teacher.base)
+    )
+    return Teacher(model, base, teacher.updates)
 
 
 def _checked(rows: Iterator[Row], start: int) -> Iterator[Row]:
@@ -197,8 +204,9 @@ def _filters(stage: Stage) -> list[tuple[str, Filter]]:
 
 
 def _filter_context(work: Work, stage: Stage) -> Context:
-    inputs = {"teacher": work.store.entry(stage.inputs["teacher"]).artifact()} if "teacher" in stage.inputs else {}
-    return work.context(stage, **inputs)
+    if "teacher" not in stage.inputs:
+        return work.context(stage)
+    return work.context(stage, teacher=_writing(work.store.entry(stage.inputs["teacher"]).artifact(), stage))
 
 
 def _filter(work: Work) -> Artifact:

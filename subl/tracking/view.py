@@ -57,7 +57,7 @@ def view_state(parent: str, params: Sequence[str], metrics: Mapping[str, bool], 
         "runsHiddenMode": "SHOWALL",
         "compareRunSections": [_section(name, title) for name, title in _TITLES.items() if sections[name]],
         "compareRunCharts": [],
-        "isAccordionReordered": False,
+        "isAccordionReordered": True,  # else the UI sorts sections by name
         "viewMaximized": False,
         "runListHidden": False,
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": ARM}]},
