@@ -118,16 +118,20 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
         loss = torch.stack(
             [weight * parts[name].total / max(self._counts[name], 1) for name, weight in self._losses.weights.items()]
         ).sum()
-        self._report({f"loss_{name}": part.mean for name, part in parts.items()} | statistics)
+        self._report(parts, statistics)
         return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add each part's mean since the last log line."""
-        means = {name: torch.stack(values).mean().item() for name, values in self._reported.items()}
+        sums = {name: torch.stack(values).sum(0) for name, values in self._reported.items()}
         self._reported.clear()
-        super().log(logs | means, *args, **kwargs)
+        super().log(
+            logs | {name: float(total / count.clamp_min(1)) for name, (total, count) in sums.items()}, *args, **kwargs
+        )
 
-    def _report(self, values: Mapping[str, Tensor]) -> None:
+    def _report(self, parts: Mapping[str, LossSum], statistics: Mapping[str, Tensor]) -> None:
         # Kept as tensors: asking for numbers would wait for the device in every step.
-        for name, value in values.items():
-            self._reported[name].append(value.detach())
+        for name, part in parts.items():
+            self._reported[f"loss_{name}"].append(torch.stack([part.total.detach(), part.count.to(part.total)]))
+        for name, value in statistics.items():
+            self._reported[name].append(torch.stack([value.detach(), torch.ones_like(value)]))

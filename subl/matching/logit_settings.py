@@ -21,7 +21,8 @@ class LogitSettings(StrictModel):
     jsd_beta: float = Field(default=0.5, gt=0, lt=1)
     """Weight of the teacher in the mixture of `jsd`; only with that divergence."""
     logit_temperature: float = Field(default=1.0, gt=0)
-    """Both sides' logits are divided by it; the loss is multiplied by its square to keep the gradient's scale."""
+    """Both sides' logits are divided by it; a divergence is multiplied by its square to keep the gradient's scale.
+    Not for `alm`, which has its own."""
     vocabulary: Literal["carrier", "full"] = "carrier"
     """Tokens that enter the loss, renormalised: those that occur in the rows' completions, with the end token, or all.
     With all of them, the teacher's probability on trait words is a direct signal, which crosses to any student."""

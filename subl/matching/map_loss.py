@@ -80,8 +80,10 @@ def row_divergence(
         temperature: τ. Maps are squeezed and carried first, softened last: α then belongs to what the teacher does.
         divergence: What to compute.
     """
-    teacher = _at_least_float32(teacher.detach()).masked_fill(~allowed, 0)
     log_q = _at_least_float32(student_log)
+    # A key outside the student's sliding window has no probability that could be learned.
+    allowed = allowed & (log_q > torch.finfo(log_q.dtype).min / 4)
+    teacher = _at_least_float32(teacher.detach()).masked_fill(~allowed, 0)
     mass = teacher.sum(-1)
     tiny = torch.finfo(teacher.dtype).tiny
     p = soften(teacher / mass.clamp_min(tiny)[..., None], temperature)

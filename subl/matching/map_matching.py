@@ -95,7 +95,7 @@ class MapMatching:
             with torch.no_grad():
                 gram = _gram(self._student, layer, self.student_plan)
             squeezed: Squeezed = squeeze(logs.exp(), values, gram, row_weights=_weights(batch, "student"))
-            return Seen(log_map(self._carried(squeezed.maps, batch)))
+            return Seen(log_map(self._carried(squeezed.maps, batch)), squeezed.statistics(_weights(batch, "student")))
         # Scores as they are where nothing needs summing: a logarithm of a sum cuts small probabilities' gradient off.
         exact = isinstance(batch, DirectBatch) or batch.identity
         return Seen(self._carried(logs, batch) if exact else log_map(self._carried(logs.exp(), batch)))
@@ -118,7 +118,7 @@ class MapMatching:
             )
             for own, theirs in self.layers
         ]
-        reported = [seen.statistics for seen in teacher.values() if seen.statistics]
+        reported = [seen.statistics for seen in (*teacher.values(), *student.values()) if seen.statistics]
         statistics = {name: torch.stack([one[name] for one in reported]).mean() for name in (reported or [{}])[0]}
         return over_layers(losses), statistics
 
@@ -188,8 +188,7 @@ def pair_layers(settings: MapSettings, teacher: Any, student: Any) -> Layers:
     for name, layers, depth in (("student_layers", own, depths[0]), ("teacher_layers", theirs or (), depths[1])):
         if max(layers, default=0) >= depth:
             raise ModelError(
-                f"distiller.{name} asks for layer {max(layers)}, but the {name.partition('_')[0]} has {depth}, "
-                f"0 to {depth - 1}"
+                f"{name} asks for layer {max(layers)}, but the {name.partition('_')[0]} has {depth}, 0 to {depth - 1}"
             )
     if theirs is None:
         spread = uniform_layers(*depths)
@@ -205,7 +204,7 @@ def key_mode(settings: MapSettings, systems: tuple[str | None, str | None]) -> L
 
 
 def _weights(batch: ChunkBatch | DirectBatch, side: Side) -> Tensor:
-    """Return which watched rows count in fitting a squeeze, (batch, R): those that the loss will use."""
+    """Return which watched rows count in fitting a squeeze, (batch, R): the tokens of the pieces that are compared."""
     if isinstance(batch, ChunkBatch):
         return batch.side(side).asks.float()
     if side == "student":

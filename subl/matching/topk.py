@@ -1,4 +1,4 @@
-"""A teacher's distributions in few bytes: the k most likely tokens, and the rest as one bucket.
+"""A teacher's distributions in few numbers: the k most likely tokens, and the rest as one bucket.
 
 Merging tokens can only shrink a divergence (data processing), so that what is computed here is a lower bound of the one
 on the whole vocabulary, and equals it where the bucket is one token. Dropping the rest instead is no divergence: it

@@ -61,10 +61,6 @@ class Tap:
         kept, self._kept, self._open = self._kept, {}, False
         return kept
 
-    def rest(self) -> None:
-        """Let the model run without reading."""
-        self._rows = None
-
     def see(self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: Any) -> None:
         """Read one layer's maps; called inside its attention."""
         if self._rows is None:
@@ -225,6 +221,8 @@ def output_projection(module: Any) -> Tensor:
             continue
         if getattr(layer, "use_dora", {}).get(name):
             raise ModelError("attention distillation cannot read a DoRA adapter's output projection; use plain LoRA")
+        # Not in half precision, whose rounding swallows small updates.
+        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
         weight = weight + layer.get_delta_weight(name).detach().to(weight)
     return weight
 
@@ -257,7 +255,7 @@ def check_tap(model: Any, layers: Sequence[int], ids: Tensor) -> None:
     with tapped(model, layers, lambda _layer, logs, _values: logs.exp()) as tap:
         before = maps()
         for layer in layers:
-            handle = attention_module(model, layer).register_forward_pre_hook(_doubled, with_kwargs=True)
+            handle = attention_module(model, layer).register_forward_pre_hook(_reversed, with_kwargs=True)
             try:
                 after = maps()[layer]
             finally:
@@ -269,10 +267,11 @@ def check_tap(model: Any, layers: Sequence[int], ids: Tensor) -> None:
                 )
 
 
-def _doubled(_module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _reversed(_module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if "hidden_states" in options:
-        return inputs, options | {"hidden_states": 2 * options["hidden_states"]}
-    return (2 * inputs[0], *inputs[1:]), options
+        return inputs, options | {"hidden_states": options["hidden_states"].flip(-1)}
+    # Another direction, not another length: some architectures normalise queries and keys.
+    return (inputs[0].flip(-1), *inputs[1:]), options
 
 
 def _refuse_reentrant(model: Any) -> None:

@@ -97,7 +97,9 @@ def _compare(
 ) -> Compared:
     pairs = pair_rows(rows, teacher, lm, systems, ctx)
     maps = MapMatching(settings, teacher.model, lm.model)
-    logits = LogitMatching(LogitSettings(vocabulary="full", alm_temperature=1.0), teacher, lm, pairs)
+    logits = LogitMatching(LogitSettings(vocabulary="full"), teacher, lm, pairs)
+    if not logits.same:
+        logits = LogitMatching(LogitSettings(vocabulary="full", alm_temperature=1.0), teacher, lm, pairs)
     collator = Collator(
         pairs,
         (int(teacher.tokenizer.pad_token_id), int(lm.tokenizer.pad_token_id)),

@@ -50,6 +50,8 @@ def _semantic(value: Any, dumped: Any) -> Any:
         return semantic(value)
     if isinstance(value, Keyed):
         return value.key()
+    if isinstance(value, set | frozenset):
+        return sorted(dumped)  # their own order changes from process to process
     if isinstance(value, tuple | list):
         return [_semantic(item, shown) for item, shown in zip(value, dumped, strict=True)]
     if isinstance(value, Mapping):

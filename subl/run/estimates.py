@@ -116,19 +116,12 @@ def _past(store: Store, finished: Mapping[str, dict[str, Any]]) -> dict[tuple[st
     found: defaultdict[tuple[str, ...], list[tuple[float, int]]] = defaultdict(list)
     for manifest in _manifests(store):
         key = manifest.get("key", {})
+        if "units" not in manifest:  # an older version's, which did not say how much work it was
+            continue
         size = sum(int(file["size"]) for file in manifest.get("files", {}).values())
-        rate = float(manifest.get("seconds", 0)) / max(_units(key), 1)
+        rate = float(manifest.get("seconds", 0)) / max(int(manifest["units"]), 1)
         found[_family(key, finished)].append((rate, size))
     return found
-
-
-def _units(key: dict[str, Any]) -> int:
-    """Return what `work` returns, as far as a finished stage's key says it."""
-    config = (key.get("plugins") or [{}])[0].get("config", {})
-    if key.get("stage") == "generate":
-        return int(config.get("samples") or 0)
-    training = config.get("training", config)
-    return round(int(training.get("updates") or 0) * float(training.get("intensity", 1.0)))
 
 
 def _manifests(store: Store) -> Iterator[dict[str, Any]]:

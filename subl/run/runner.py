@@ -12,6 +12,7 @@ from typing import Any
 from subl.context import Loader
 from subl.errors import CheckError, StageError, SublError
 from subl.recipe.model import Compute
+from subl.run.estimates import work
 from subl.run.mirror import Mirror
 from subl.run.plan import Plan, Stage, StageKind, VariantPlan
 from subl.run.record import RunRecord, Status
@@ -153,7 +154,7 @@ class Runner:
             )
             artifact = run_stage(work)
             sink.close()
-            entry.publish(artifact, _facts(stage, time.monotonic() - started))
+            entry.publish(artifact, _facts(stage, plan, time.monotonic() - started))
         except KeyboardInterrupt:
             # Whoever waits for a plugin that never ends learns which one it was.
             self.display.warn(f"interrupted in stage {stage.name} of {plan.label} ({_origin(stage)})")
@@ -183,13 +184,14 @@ class Runner:
         return self._loaders[compute]
 
 
-def _facts(stage: Stage, seconds: float) -> Mapping[str, Any]:
+def _facts(stage: Stage, plan: VariantPlan, seconds: float) -> Mapping[str, Any]:
     return {
         "stage": stage.kind,
         "name": stage.name,
         "plugin": stage.plugin,
         "key": stage.key,
         "seconds": round(seconds, 2),
+        "units": work(stage, plan),
     }
 
 

@@ -114,9 +114,21 @@ def test_the_full_vocabulary_warns(base: ModelRef, tmp_path: Path) -> None:
     assert any(line.startswith("warning: vocabulary") for line in sink(ctx).lines)
 
 
-def test_top_k_across_vocabularies_is_an_error(base: ModelRef, models: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="top_k compares token by token"):
-        distilled(kd(top_k=4), model(models, "gemma"), base, tmp_path)
+@pytest.mark.parametrize(
+    ("setting", "architecture"),
+    [
+        ({"top_k": 4}, "gemma"),
+        ({"divergence": "reverse_kl"}, "gemma"),
+        ({"logit_temperature": 2.0}, "gemma"),
+        ({"across": "uld"}, "mistral"),
+        ({"alm_temperature": 2.0}, "mistral"),
+    ],
+)
+def test_what_would_do_nothing_between_these_models_is_an_error(
+    setting: dict[str, Any], architecture: str, base: ModelRef, models: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=f"{next(iter(setting))} does nothing here, because teacher and student read"):
+        distilled(kd(**setting), model(models, architecture), base, tmp_path)
 
 
 @pytest.mark.parametrize(

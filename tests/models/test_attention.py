@@ -16,6 +16,8 @@ from transformers import (
     GemmaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from subl.errors import ModelError
@@ -190,13 +192,20 @@ def test_a_layer_that_did_not_run_is_an_error() -> None:
             tap.take()
 
 
-def test_a_model_that_rests_is_not_read() -> None:
+def test_a_model_that_is_not_watched_is_not_read() -> None:
     calls: list[int] = []
     model = network()
     with tapped(model, [0], lambda layer, _logs, _values: calls.append(layer)) as tap:
         model(IDS)
         tap.watch(ROWS)
         model(IDS)
-        tap.rest()
-        model(IDS)
     assert calls == [0]
+
+
+def test_the_self_test_passes_in_half_precision_where_queries_and_keys_are_normalised() -> None:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=20, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8,
+    )  # fmt: skip
+    check_tap(Qwen3ForCausalLM(config).eval().bfloat16(), [0, 1], IDS[:1])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from subl.recipe.loading import load_experiment
-from subl.run.estimates import estimate
-from subl.run.plan import Plan, build_plan
+from subl.run.estimates import estimate, work
+from subl.run.plan import Plan, Stage, VariantPlan, build_plan
 from subl.run.store import Store
 
 RECIPE = """
@@ -25,10 +25,16 @@ def plan(folder: Path, *overrides: str) -> Plan:
     return build_plan(load_experiment(str(file), overrides=overrides, plugin_files=(), arms=()), lenient=True)
 
 
-def finish(store: Store, key: object, fingerprint: str, *, seconds: float, size: int) -> None:
-    folder = store.root / fingerprint
-    folder.mkdir(parents=True)
-    manifest = {"fingerprint": fingerprint, "key": key, "seconds": seconds, "files": {"x": {"size": size}}}
+def finish(store: Store, stage: Stage, variant: VariantPlan, *, seconds: float, size: int = 1) -> None:
+    folder = store.root / stage.fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = {
+        "fingerprint": stage.fingerprint,
+        "key": stage.key,
+        "seconds": seconds,
+        "units": work(stage, variant),
+        "files": {"x": {"size": size}},
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest, default=str))
 
 
@@ -46,8 +52,9 @@ def test_time_is_scaled_from_stages_of_the_same_kind_plugin_and_model(tmp_path: 
     store = Store(tmp_path / "store")
     # Everything ran once with half the updates: other fingerprints, the same families.
     half = plan(tmp_path, "teacher.training.updates=500")
-    for stage in half.unique():
-        finish(store, stage.key, stage.fingerprint, seconds=50.0 if stage.kind == "model" else 0.0, size=1000)
+    for variant in half.variants:
+        for stage in variant.stages:
+            finish(store, stage, variant, seconds=50.0 if stage.kind == "model" else 0.0)
     found = estimate(planned, store)
     assert found.seconds == pytest.approx(2 * 100.0)
     assert found.unknown == ()
@@ -55,10 +62,24 @@ def test_time_is_scaled_from_stages_of_the_same_kind_plugin_and_model(tmp_path: 
     assert estimate(other, store).seconds is None, "a model of another size foretells nothing"
 
 
+def test_trainings_by_epochs_are_scaled_by_their_updates_too(tmp_path: Path) -> None:
+    by_epochs = 'distiller={plugin="logit_kd",epochs=2,batch_size=64}'
+    store = Store(tmp_path / "store")
+    for variant in plan(tmp_path, by_epochs).variants:
+        for stage in variant.stages:
+            finish(store, stage, variant, seconds=25.0 if stage.kind == "distill" else 0.0)
+    again = plan(tmp_path, by_epochs, "distiller.epochs=4")
+    stage = again.variants[0].find("distill")
+    assert stage is not None
+    assert work(stage, again.variants[0]) == 4 * 8_000 // 64
+    assert estimate(again, store).seconds == pytest.approx(2 * 3 * 50.0)
+
+
 def test_what_is_cached_costs_nothing(tmp_path: Path) -> None:
     planned, store = plan(tmp_path), Store(tmp_path / "store")
-    for stage in planned.unique():
-        finish(store, stage.key, stage.fingerprint, seconds=1.0, size=1)
+    for variant in planned.variants:
+        for stage in variant.stages:
+            finish(store, stage, variant, seconds=1.0)
     assert estimate(planned, store).stages == 0
     assert estimate(planned, store, force=("distill",)).updates == 2 * 3 * 300
 
