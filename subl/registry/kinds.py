@@ -78,7 +78,10 @@ class Generator(Protocol):
 
 
 class Filter(Protocol):
-    """Drops rows. One instance sees all rows of a stage, in order."""
+    """Drops rows. One instance sees all rows of a stage, in order.
+
+    It may have `finish(self, ctx)`, which is called once after the last row, to draw what it saw.
+    """
 
     def reject(self, rows: Sequence[Row], ctx: Context) -> Sequence[str | None]:
         """Return, for each row, a short reason to drop it, or None to keep it. Reasons are counted: keep them few."""

@@ -45,7 +45,7 @@ VARIANT_FIELDS: Mapping[str, str] = {
     "samples": "the first rows that the student was trained on: prompt, completion",
     "updates": "optimizer updates of the student",
     "rendering": "digest of the chat rendering that the student was trained with",
-    "figures": "check or <role>.<probe> → paths relative to the run folder",
+    "figures": "check, filter or <role>.<probe> → paths relative to the run folder",
 }
 """The fields of one of its variants; numbers that do not exist are null."""
 

@@ -85,6 +85,7 @@ class RunRecord:
             record["samples"] = [
                 {"prompt": row.prompt, "completion": row.completion} for row in islice(artifact, _SAMPLE_ROWS)
             ]
+            self._copy_figures(record, name, entry)
         elif isinstance(artifact, Student):
             record["updates"] = artifact.updates
             record["rendering"] = artifact.model.rendering

@@ -211,13 +211,12 @@ def _filter_context(work: Work, stage: Stage) -> Context:
 
 def _filter(work: Work) -> Artifact:
     source: Dataset = work.input("rows")
+    filters, ctx = _filters(work.stage), _filter_context(work, work.stage)
     counts = Counts()
     kept: list[Row] = []
     with (work.entry.folder / REJECTED).open("w", encoding="utf-8") as rejected:
         rows = work.context().track(source, "rows", total=len(source))
-        for row, reason in apply_filters(
-            _filters(work.stage), rows, _filter_context(work, work.stage), batch_size=1024
-        ):
+        for row, reason in apply_filters(filters, rows, ctx, batch_size=1024):
             counts.add(row, reason)
             if reason is None:
                 kept.append(row)
@@ -225,6 +224,9 @@ def _filter(work: Work) -> Artifact:
                 rejected.write(
                     Row(row.index, row.prompt, row.completion, {**row.extra, "reason": reason}).to_json() + "\n"
                 )
+    for _, plugin in filters:
+        if hasattr(plugin, "finish"):
+            plugin.finish(ctx)
     wanted = work.stage.settings["rows"]
     chosen = subset(kept, wanted, work.stage.seed)
     if not chosen or (wanted is not None and len(chosen) < wanted and not work.stage.settings["allow_fewer"]):

@@ -1,5 +1,7 @@
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,9 @@ from scipy import stats
 from subl.artifacts import Row
 from subl.context import Context
 from subl.errors import PluginError
+from subl.registry.config import PluginConfig
 from subl.run.filtering import Counts, apply_filters, forecast, subset
+from subl.testing import micro_run
 from tests.tiny import context
 
 
@@ -90,3 +94,33 @@ def test_two_arms_keep_as_many_prompts_in_common_as_they_can(one: set[int], two:
     # Whatever one arm keeps and the other has, the other keeps too, unless rows that only it has rank before.
     lost = [i for i in first if i in two and i not in second]
     assert len(lost) <= len([i for i in second if i not in one])
+
+
+def test_a_filter_that_draws_is_told_once_when_all_rows_were_seen(tmp_path: Path) -> None:
+    class Watching:
+        """Counts rows, and draws when it has seen all of them."""
+
+        version = 1
+        finished: ClassVar[list[int]] = []
+
+        class Config(PluginConfig):
+            """Nothing to set."""
+
+        def __init__(self, config: Config) -> None:
+            self.seen = 0
+
+        def reject(self, rows: Sequence[Row], ctx: Context) -> Sequence[str | None]:
+            self.seen += len(rows)
+            return [None] * len(rows)
+
+        def finish(self, ctx: Context) -> None:
+            from matplotlib.figure import Figure
+
+            self.finished.append(self.seen)
+            ctx.figure("seen", Figure(figsize=(1, 1)))
+
+    run = micro_run(tmp_path, "filter", Watching, until="filter")
+    assert Watching.finished == [40]
+    figures = json.loads((run.folder / "findings.json").read_text())["variants"][0]["figures"]
+    assert figures == {"filter": ["figures/main/filter.seen.png"]}
+    assert (run.folder / figures["filter"][0]).is_file()
