@@ -17,7 +17,7 @@ def run_folders(store: Path | None) -> list[Path]:
 
 
 def find_run(name: str, store: Path | None) -> Path:
-    """Return the folder of a run: a path, a name, or the beginning of one; "" is the newest.
+    """Return the folder of a run: a path, a name, or the beginning of one; "" is the newest (see `named_run`).
 
     Raises:
         StoreError: No run fits, or several do.
@@ -39,6 +39,19 @@ def find_run(name: str, store: Path | None) -> Path:
             f"{name!r} fits {len(matching)} runs: {', '.join(folder.name for folder in matching[:5])}; write more of it"
         )
     return matching[0]
+
+
+def named_run(name: str, store: Path | None) -> Path:
+    """Return the folder of a run for a command that changes it or sends it away: its name must not be empty.
+
+    Raises:
+        StoreError: As `find_run`, or the name is empty.
+    """
+    from subl.errors import StoreError
+
+    if not name.strip():
+        raise StoreError("an empty name names no run; write the run's name, see: subl runs list")
+    return find_run(name, store)
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from subl.cli.lookup import find_run, read_run, run_folders
+from subl.cli.lookup import find_run, named_run, read_run, run_folders
 from subl.cli.options import AsJson, StoreFolder
 from subl.cli.output import print_json, print_table
 
@@ -80,7 +80,7 @@ def remove_runs(
     from subl.errors import StoreError
     from subl.run.store import writing
 
-    folders = list(dict.fromkeys(find_run(name, store) for name in names))
+    folders = list(dict.fromkeys(named_run(name, store) for name in names))
     busy = [folder.name for folder in folders if read_run(folder)["status"] == "running"]
     if busy:
         raise StoreError(f"still running: {', '.join(busy)}; stop it first, nothing was removed")
@@ -110,7 +110,7 @@ def sync_runs(
     from subl.errors import StoreError
     from subl.run.sync import sync_run, synced
 
-    folders = list(dict.fromkeys(find_run(name, store) for name in names))
+    folders = list(dict.fromkeys(named_run(name, store) for name in names))
     failures: list[str] = []
     for folder in folders:
         if not again and to in synced(folder):

@@ -43,7 +43,10 @@ class Mix(Wrapping):
                 yield _marked(row, neutral=self.neutral == 1)
             return
         written = self.inner.generate(teacher, ctx, start)
-        plain = self.inner.generate(base, replace(ctx, sink=_WithoutBars(ctx.sink)), start)
+        # A folder of its own: the wrapped generator may keep finished rows there.
+        work = ctx.work / "neutral"
+        work.mkdir(exist_ok=True)
+        plain = self.inner.generate(base, replace(ctx, sink=_WithoutBars(ctx.sink), work=work), start)
         for treated, neutral in zip(written, plain, strict=True):
             if Draw(f"mix {ctx.seed} {treated.index}").chance() < self.neutral:
                 yield _marked(neutral, neutral=True)

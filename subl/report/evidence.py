@@ -65,13 +65,17 @@ def weigh(differences: Sequence[float], *, family: int = 1) -> Evidence:
 
 
 def paired_t(differences: ArrayLike) -> Floats:
-    """Return the two-sided p of the paired t test; differences without any spread give 0, or 1 if they are all 0."""
+    """Return the two-sided p of the paired t test; NaN for differences without any spread, or 1 if they are all 0.
+
+    Equal differences come from rounded rates or shared results: they say nothing of how far others would lie.
+    """
     values = _cleaned(differences)
     n = values.shape[-1]
     mean, error = values.mean(axis=-1), values.std(axis=-1, ddof=1) / math.sqrt(n)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * stdtr(n - 1, -np.abs(mean / error))
-    return np.asarray(np.where(error > 0, p, np.where(mean == 0, 1.0, 0.0)))
+    spread = error > np.abs(mean) * np.finfo(np.float64).eps * 16
+    return np.asarray(np.where(spread, p, np.where(mean == 0, 1.0, math.nan)))
 
 
 def sign_flips(differences: ArrayLike, *, seed: int = 0) -> Floats:
@@ -110,7 +114,8 @@ def standardised(differences: ArrayLike) -> Floats:
 
 
 def detectable(spread: float, pairs: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Return the smallest mean difference that a two-sided paired t test finds with this power; NaN below two pairs.
+    """Return the smallest mean difference that a two-sided paired t test finds with this power; NaN below two pairs or
+    without spread.
 
     Args:
         spread: Standard deviation of the differences.
@@ -118,7 +123,7 @@ def detectable(spread: float, pairs: int, *, alpha: float = ALPHA, power: float 
         alpha: Level of the test.
         power: How probable it is to find it.
     """
-    if pairs < 2 or not math.isfinite(spread):
+    if pairs < 2 or not math.isfinite(spread) or spread == 0:
         return math.nan
     critical = stdtrit(pairs - 1, 1 - alpha / 2)
     return float(nctdtrinc(pairs - 1, 1 - power, critical)) * spread / math.sqrt(pairs)

@@ -49,7 +49,8 @@ def judge(contrast: Contrast, smallest: float | None) -> Verdict:
     """Return the verdict on a contrast.
 
     A lift counts as transfer if it is above 0 with p < 0.05 in the paired t test, adjusted by Holm for the run's
-    contrasts. A null counts as one only if the design had 80 % power for a lift that matters; else it is inconclusive.
+    contrasts. A null counts as one only if the design had 80 % power for a lift that matters, and the interval excludes
+    such a lift; else it is inconclusive.
 
     Args:
         contrast: The contrast.
@@ -61,6 +62,8 @@ def judge(contrast: Contrast, smallest: float | None) -> Verdict:
     tests, mean = contrast.evidence, contrast.paired.mean
     if tests.pairs == 1:
         return Verdict("inconclusive", "the spread over runs is unknown")
+    if math.isnan(tests.t):
+        return Verdict("inconclusive", "the runs do not differ at all from each other, so their spread is unknown")
     if contrast.adjusted < ALPHA:
         kind: Kind = "transferred" if mean.value > 0 else "below"
         return Verdict(kind, f"{probability(contrast.adjusted)} ({_test(contrast)})")
@@ -77,9 +80,17 @@ def _null(contrast: Contrast, smallest: float | None) -> Verdict:
         return Verdict("inconclusive", f"{alone}; {seen}")
     matters, why = _matters(contrast, smallest)
     p = f"{probability(contrast.adjusted)} ({_test(contrast)})"
-    if math.isfinite(matters) and tests.detectable > matters:
+    if not matters > 0:
         return Verdict(
-            "inconclusive", f"{p}; {seen}, and {number(matters)} would matter ({why}): more seeds are needed"
+            "inconclusive", f"{p}; {seen}; nothing says which lift would matter: set [report] smallest_effect"
+        )
+    mean = contrast.paired.mean
+    reaches = math.nan if mean.high is None else mean.high
+    if tests.detectable > matters or not reaches < matters:
+        return Verdict(
+            "inconclusive",
+            f"{p}; {seen}, the interval reaches {number(reaches)}, and {number(matters)} would matter ({why}): "
+            "more seeds are needed",
         )
     return Verdict("none", f"{p}; {seen}")
 

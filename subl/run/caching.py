@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,11 +46,17 @@ class Stored:
     runs: tuple[str, ...]
 
 
+ENTRY = re.compile(r"[0-9a-f]{20}(\.|$)")
+"""Names of entries, and of damaged ones set aside."""
+
+
 def stored(home: Path) -> list[Stored]:
     """Return everything in a store, newest first."""
     root = home / "store"
     used = _used(home)
-    folders = [path for path in root.iterdir() if path.is_dir() and path.name != "locks"] if root.is_dir() else []
+    found = root.iterdir() if root.is_dir() else ()
+    # Only what a store names itself: the folder may be somebody else's by accident.
+    folders = [path for path in found if ENTRY.match(path.name) and path.is_dir() and not path.is_symlink()]
     return sorted((_stored(folder, used) for folder in folders), key=lambda one: -one.changed)
 
 

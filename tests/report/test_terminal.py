@@ -65,7 +65,9 @@ def test_findings_without_any_run_print_why() -> None:
 
 def test_a_grid_of_many_contrasts_is_told_by_verdict() -> None:
     records = [
-        variant(arm, seed, 0.1 + (arm == "main") * 0.5 + seed / 100, point={"seed": seed, "data.rows": rows})
+        variant(
+            arm, seed, 0.1 + 0.0001 * seed * len(arm) + (arm == "main") * 0.5, point={"seed": seed, "data.rows": rows}
+        )
         for arm in ("main", "other", "control")
         for rows in range(5)
         for seed in range(2)

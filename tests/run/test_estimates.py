@@ -69,9 +69,9 @@ def test_trainings_by_epochs_are_scaled_by_their_updates_too(tmp_path: Path) -> 
         for stage in variant.stages:
             finish(store, stage, variant, seconds=25.0 if stage.kind == "distill" else 0.0)
     again = plan(tmp_path, by_epochs, "distiller.epochs=4")
-    stage = again.variants[0].find("distill")
-    assert stage is not None
-    assert work(stage, again.variants[0]) == 4 * 8_000 // 64
+    training = again.variants[0].find("distill")
+    assert training is not None
+    assert work(training, again.variants[0]) == 4 * 8_000 // 64
     assert estimate(again, store).seconds == pytest.approx(2 * 3 * 50.0)
 
 
