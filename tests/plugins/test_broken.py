@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,6 +182,15 @@ def test_a_mended_plugin_goes_on_where_it_failed(project: Project) -> None:
     assert project.stages() == {**dict.fromkeys(project.stages(), True), "distill": False, "student.stand_in": False}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT interrupt: processes that a shell starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_plugin_that_never_ends_can_be_interrupted_and_is_named(project: Project) -> None:
     def interrupt() -> None:
         while not project.mark.exists():
