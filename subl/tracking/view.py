@@ -73,7 +73,7 @@ def view_state(parent: str, params: Sequence[str], metrics: Mapping[str, bool], 
     return json.dumps(state)
 
 
-_BY_IMPORTANCE = ("students", "training", "before")
+_BY_IMPORTANCE = ("students", "before", "training")
 """With many probes not every chart finds room."""
 _TITLES = {
     "students": "Students: did the trait cross?",

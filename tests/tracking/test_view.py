@@ -17,8 +17,8 @@ def test_the_primary_metric_comes_first_and_sorts_the_runs() -> None:
     assert [chart["metricKey"] for chart in view["compareRunCharts"]] == [
         "student.p.share",
         "student.p.rank",
-        "distill/loss",
         "base.p.share",
+        "distill/loss",
     ]
     sections = {section["uuid"] for section in view["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} == sections
