@@ -198,8 +198,8 @@ def attention_module(model: Any, layer: int) -> Any:
         if "attn" in name and hasattr(child, "layer_idx") and hasattr(child, "o_proj"):
             return child
     raise ModelError(
-        f"{root}.{layer} has no attention with an output projection `o_proj`, so its heads cannot be squeezed; "
-        "leave the layer out, or use another architecture"
+        f"{root}.{layer} has no attention with an output projection `o_proj`, so its heads cannot be told "
+        "apart; leave the layer out, or use another architecture"
     )
 
 
