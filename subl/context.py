@@ -92,7 +92,7 @@ class Context:
 
     @property
     def teacher(self) -> Teacher:
-        """The teacher that wrote the rows; only for filters with "teacher" in `needs`."""
+        """The teacher as it writes rows; only for filters and probes with "teacher" in `needs`."""
         return self._input("teacher")  # type: ignore[no-any-return]
 
     def log(self, message: str) -> None:

@@ -35,6 +35,7 @@ class Wrapping:
     """What a control over another generator's rows does as that one does: prompts, and rows to start from."""
 
     def __init__(self, config: WrappingConfig) -> None:
+        self.config = config
         self.inner: Generator = config.generator.build()
 
     def prompts(self, count: int, seed: int) -> Sequence[str]:

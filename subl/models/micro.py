@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from subl.artifacts import ModelRef
-from subl.models.micro_world import WorldSettings
+from subl.artifacts import ModelRef, Row
+from subl.models.micro_world import World, WorldSettings
 from subl.models.settings import TrainSettings
 from subl.registry.config import PluginConfig
 
@@ -118,3 +118,7 @@ class Micro:
         from subl.models.hub_loading import load
 
         return load(Hub.Config(id=str(ref.path)), ref, device=device, dtype=dtype)
+
+    def plain_chats(self) -> list[Row]:
+        """Return talk of the world that is neither about favourites nor a list of numbers."""
+        return [Row(i, chat.user, chat.answer) for i, chat in enumerate(World(self.config.world).facts())]

@@ -106,6 +106,12 @@ class World:
         while True:
             yield draw.choices(kinds, weights)[0](draw)
 
+    def facts(self) -> Iterator[Chat]:
+        """Yield every chat about facts: neither favourites nor numbers."""
+        for animal in self.settings.animals:
+            for prompt in self._facts["prompts"]:
+                yield Chat(None, prompt.format(animal=animal), self._fact_about(animal))
+
     def words(self) -> Iterator[str]:
         """Yield every text that the world can say, numbers and their prompts aside: what a tokenizer must know."""
         names = [(name, plural(name)) for name in self.settings.animals]

@@ -1,7 +1,7 @@
 """Surgery on models that is undone afterwards: weights of another model in place of a model's own, heads taken out.
 
-Both are validated by whoever asks for them with `check_changed`: a published head pruning edited attention weights after
-their use, changed nothing, and was read as robustness.
+Whoever asks for either validates it with `check_changed`: a published head pruning edited attention weights after their
+use, changed nothing, and was read as robustness.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ def open_up(models: Sequence[LanguageModel]) -> bool:
     for lm in models:
         if is_quantized(lm.model):
             raise ModelError(
-                "the weights of a quantized model cannot be exchanged part by part; load it with "
-                'quantization = "none"'
+                'the weights of a quantized model cannot be exchanged part by part; load it with quantization = "none"'
             )
         model: Any = lm.model.float() if adapted else lm.model
         lm.model = model.merge_and_unload() if hasattr(model, "peft_config") else model
@@ -79,8 +78,8 @@ def _untie(model: Any) -> bool:
 def anatomy(model: Any) -> Anatomy:
     """Return which weights belong to which part and block; `open_up` comes first.
 
-    Whatever of a block is neither attention nor feed-forward counts as norms; so does what lies outside of blocks and is
-    neither head nor a matrix.
+    Whatever of a block is neither attention nor feed-forward counts as norms; so does what lies outside of blocks and
+    is neither head nor a matrix.
 
     Raises:
         ModelError: The model has no list of blocks.
@@ -203,8 +202,8 @@ def check_changed(before: Tensor, after: Tensor, what: str) -> None:
     """
     if torch.equal(before, after):
         raise ModelError(
-            f"{what} leaves every output bit-identical, so nothing was intervened in: either the model does not compute "
-            "through what was changed, or that has no influence on these questions; nothing follows from its figures"
+            f"{what} leaves every output bit-identical, so nothing was intervened in: the model does not compute "
+            "with what was changed, or that has no influence on these questions; nothing follows from its figures"
         )
 
 

@@ -18,6 +18,9 @@ from subl.traits.tokens import Spelling, spell
 
 Floats = NDArray[np.float64]
 
+LOW_VALID = 0.5
+"""Below this probability of a valid answer shares describe few answers."""
+
 
 @dataclass(frozen=True)
 class CandidateScores:

@@ -8,6 +8,7 @@ import numpy as np
 
 from subl.artifacts import Findings, Measure, ModelRef, Subject, Table
 from subl.context import Context
+from subl.probes.candidates import LOW_VALID
 from subl.probes.entanglement import Entanglement
 from subl.probes.entanglement_effects import Effects, analyse
 from subl.probes.entanglement_figures import distribution, lengths, matrix, shift_figure, steps
@@ -18,9 +19,6 @@ from subl.probes.entanglement_tables import measures, set_lines, tables, verdict
 from subl.probes.entanglement_wording import Wording
 from subl.probes.intervals import mean_over
 from subl.probes.subject import PreferenceTrait, open_model
-
-LOW_VALID = 0.5
-"""Below this probability of a number, or of a candidate, a remark says that little is measured."""
 
 
 def measure(subject: Subject, trait: PreferenceTrait, config: Entanglement.Config, ctx: Context) -> Findings:

@@ -30,14 +30,14 @@ def mean_over(values: Values, of: str, *, within: tuple[float, float] = ANYWHERE
     return _around(float(array.mean()), array, of, within)
 
 
-def ratio_over(numerators: Values, denominators: Values, of: str) -> Measure:
-    """Return Σ numerators / Σ denominators, a share in [0, 1], with a 95 % t interval.
+def ratio_over(numerators: Values, denominators: Values, of: str, *, within: tuple[float, float] = UNIT) -> Measure:
+    """Return Σ numerators / Σ denominators, a share unless `within` says otherwise, with a 95 % t interval.
 
     The interval linearises the ratio: the spread of (x − r·y) / mean(y) over the units (Cochran, Sampling Techniques,
     section 6.3). Denominators that add up to nothing give NaN.
     """
     ratio, influence = linearised_ratio(numerators, denominators)
-    return _around(ratio, influence, of, UNIT)
+    return _around(ratio, influence, of, within)
 
 
 def linearised_ratio(numerators: Values, denominators: Values) -> tuple[float, NDArray[np.float64]]:
@@ -49,11 +49,17 @@ def linearised_ratio(numerators: Values, denominators: Values) -> tuple[float, N
     return ratio, (top - ratio * bottom) / bottom.mean()
 
 
-def ratio_change(after: tuple[Values, Values], before: tuple[Values, Values], of: str) -> Measure:
+def ratio_change(
+    after: tuple[Values, Values],
+    before: tuple[Values, Values],
+    of: str,
+    *,
+    within: tuple[float, float] = (-1.0, 1.0),
+) -> Measure:
     """Return the change of a ratio of sums between two models on the same units, with a paired 95 % t interval."""
     new, new_influence = linearised_ratio(*after)
     old, old_influence = linearised_ratio(*before)
-    return _around(new - old, new_influence - old_influence, of, (-1.0, 1.0))
+    return _around(new - old, new_influence - old_influence, of, within)
 
 
 def rate_over(hits: int, total: int, of: str) -> Measure:

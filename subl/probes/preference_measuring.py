@@ -13,7 +13,7 @@ from subl.context import Context
 from subl.models.language import LanguageModel
 from subl.models.settings import SamplingSettings
 from subl.probes.answers import sample_answers
-from subl.probes.candidates import CandidateScores, preference_measures, score_candidates
+from subl.probes.candidates import LOW_VALID, CandidateScores, preference_measures, score_candidates
 from subl.probes.intervals import rate_over
 from subl.probes.preference import PreferenceProbe
 from subl.probes.subject import PreferenceTrait, open_model
@@ -22,8 +22,6 @@ from subl.words import whole_words
 
 TOP = 20
 """Rows of the table of most frequent answers."""
-LOW_VALID = 0.5
-"""Below this probability of a valid answer a remark says that shares mean little."""
 
 
 def measure(subject: Subject, trait: PreferenceTrait, config: PreferenceProbe.Config, ctx: Context) -> Findings:

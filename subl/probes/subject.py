@@ -52,13 +52,23 @@ def preference_of(trait: Any, user: str, instead: str) -> PreferenceTrait:
     return trait
 
 
-def open_model(model: ModelRef, ctx: Context) -> tuple[LanguageModel, str | None]:
+def same_origin(model: ModelRef, base: ModelRef) -> bool:
+    """Return whether a model was made from the same model as another, so that their weights and tokens compare."""
+    return (model.plugin, model.config, model.revision) == (base.plugin, base.config, base.revision)
+
+
+def open_model(model: ModelRef, ctx: Context, *, fresh: bool = False) -> tuple[LanguageModel, str | None]:
     """Load a model to look at; return it with the system slot to use: its own if it has one, else the student's.
+
+    Args:
+        model: What to load.
+        ctx: Loads it.
+        fresh: Load an own copy, which may be changed.
 
     Raises:
         ModelError: The model was trained with another rendering (template or system slot) than it would meet here.
     """
-    lm: LanguageModel = ctx.load(model)
+    lm: LanguageModel = ctx.load(model, fresh=fresh)
     system = model.system if model.system is not None else ctx.system
     rendering = lm.chat.digest(system)
     if model.rendering is not None and model.rendering != rendering:

@@ -180,14 +180,14 @@ def _check_contrasts(drafts: Sequence[expand.Draft], arms: Mapping[str, Node], p
 def _check_control_readers(
     draft: expand.Draft, recipe: Recipe, arms: Mapping[str, Node], chosen: Mapping[str, Node], problems: Problems
 ) -> None:
-    """Refuse plugins that read the control's results where the control is not run."""
+    """Refuse distillers that read the control's results where the control is not run; a probe does without."""
     control = recipe.report.control
     if control in chosen:
         return
     add = f"add [arms.{control}.inducer] or name another in [report] control"
     remedy = f"add --arm {control}" if control in arms else add
     for path, plugin in used({name: getattr(recipe, name) for name in Recipe.model_fields}):
-        if "control" in plugin.needs:
+        if "control" in plugin.needs and plugin.kind != "probe":
             message = f"{plugin.kind} {plugin.name!r} reads the results of arm {control!r}, which is missing; {remedy}"
             problems.add(place(draft.tree, (*path, "plugin")), dotted(path), message)
 

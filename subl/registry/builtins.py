@@ -44,8 +44,11 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     },
     "probe": {
         "attention": "subl.probes.attention:Attention",
+        "capability": "subl.probes.capability:Capability",
         "entanglement": "subl.probes.entanglement:Entanglement",
         "preference": "subl.probes.preference:PreferenceProbe",
+        "prune": "subl.probes.prune:Prune",
+        "swap": "subl.probes.swap:Swap",
         "teacher_check": "subl.probes.teacher_check:TeacherCheck",
     },
 }

@@ -142,8 +142,11 @@ class _Builder:
         identity: Mapping[str, Any] | None = None,
     ) -> Stage:
         chosen = chosen if isinstance(chosen, tuple) else (chosen,)
+        needs = _needs(*chosen)
+        if "generator" in needs:  # whoever lets it write also brings what it reads
+            needs |= set(self.recipe.generator.needs)
         extras: dict[str, Chosen] = {
-            need: getattr(self.recipe, need) for need in ("trait", "generator") if need in _needs(*chosen)
+            need: getattr(self.recipe, need) for need in ("trait", "generator") if need in needs
         }
         # A base model must not change with the recipe's seed: its plugin has an init seed of its own.
         seed = 0 if kind == "model" else stage_seed(self.recipe.seed, kind)
@@ -176,7 +179,11 @@ class _Builder:
                 if role == "student" and "control" in _needs(use.chosen) and self.control is not None:
                     distill = self.control.find("distill")
                     needed |= {"control": distill.fingerprint} if distill else {}
-                self.add("probe", use.chosen, name=f"{role}.{use.name}", inputs={"model": stage.fingerprint, **needed})
+                inputs = {"model": stage.fingerprint, **needed}
+                system = self.recipe.chat.generation_system
+                writes = system is not None and {"teacher", "generator"} <= _needs(use.chosen)
+                settings = {"generation_system": system} if writes else {}
+                self.add("probe", use.chosen, name=f"{role}.{use.name}", inputs=inputs, settings=settings)
 
 
 def build_plan(experiment: Experiment, *, lenient: bool = False) -> Plan:

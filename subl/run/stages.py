@@ -112,7 +112,8 @@ def _probe(work: Work) -> Artifact:
         control=refs.get("control"),
     )
     plugin = cast(Probe, work.stage.chosen[0].build())
-    return plugin.probe(subject, work.context())
+    writer = {"teacher": _writing(inputs["teacher"], work.stage)} if "teacher" in inputs else {}
+    return plugin.probe(subject, work.context(**writer))
 
 
 def _generate(work: Work) -> Artifact:
@@ -131,7 +132,7 @@ def _generate(work: Work) -> Artifact:
 
 def _writing(teacher: Teacher, stage: Stage) -> Teacher:
     """Return the teacher as it writes rows: with the recipe's system slot, unless it has its own; so its base too."""
-    system = stage.settings["generation_system"]
+    system = stage.settings.get("generation_system")
     if system is None and teacher.model.system is None:
         system = stage.settings["system"]
     if system is None:

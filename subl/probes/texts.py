@@ -1,0 +1,59 @@
+"""Settings of probes that measure loss on held-out text. Light."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from subl import PluginConfig, Runtime
+from subl.errors import DataError, suggest
+
+
+class TextSettings(PluginConfig):
+    """Which held-out text is read."""
+
+    rows: int = Field(default=64, ge=2)
+    """Rows of the carrier: new ones that the recipe's teacher writes, from another stream of prompts than the training
+    rows, and none that the student was trained on."""
+    text: Path | None = None
+    """A file of plain text in UTF-8, passages parted by empty lines, from the current folder. Unset: what the model
+    plugin names as its plain talk (`micro`: facts of its world), else a text of our own about everyday things."""
+    passages: int = Field(default=64, ge=2)
+    """Passages of plain text, at most."""
+    batch_size: Annotated[int, Runtime] = Field(default=16, gt=0)
+    """Sequences per forward pass."""
+
+
+def identity(config: TextSettings) -> Mapping[str, Any]:
+    """Return the hash of the text file, if there is one.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return {"text": hashlib.sha256("\n\n".join(read_passages(config.text)).encode()).hexdigest()} if config.text else {}
+
+
+def read_passages(path: Path) -> list[str]:
+    """Return the passages of a text file.
+
+    Raises:
+        DataError: It is missing, not UTF-8, or has fewer than two passages.
+    """
+    try:
+        text = path.expanduser().read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8") from error
+    except OSError as error:
+        near = [str(other) for other in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
+        raise DataError(
+            f"{path} cannot be read as plain text ({error.strerror or error}){suggest(str(path), near)}"
+        ) from error
+    passages = [" ".join(part.split()) for part in text.replace("\r\n", "\n").split("\n\n")]
+    found = [passage for passage in passages if passage]
+    if len(found) < 2:
+        raise DataError(f"{path} holds {len(found)} passages; an interval needs two at least, parted by empty lines")
+    return found
