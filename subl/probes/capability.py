@@ -16,12 +16,13 @@ class Capability:
     """Measures the loss on held-out rows of the carrier and on plain text, and tasks of one's own, before and after.
 
     A student that learned from the teacher's rows finds new rows of that kind likelier than its base does; without
-    that, a missing trait says nothing. Plain text tells what the training cost. Tasks are asked without a chat template.
+    that, a missing trait says nothing. Plain text tells what the training cost.
 
     - carrier_loss, plain_loss: nats per token; carrier_perplexity, plain_perplexity: exp of them.
     - carrier_change, plain_change, of teacher and student: change of the loss from the base on the same texts, with a
       paired interval. Negative is better.
-    - task_<task>_<metric>: of each task, with the harness's standard error as interval.
+    - task_<task>_<metric>: of each task, asked without a chat template, with an interval from the harness's standard
+      error.
 
     Rows are new ones that the recipe's teacher writes, before filters. Intervals are over texts within this one model.
     """

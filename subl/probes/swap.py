@@ -16,8 +16,9 @@ class Swap:
     """Exchanges parts between a teacher or student and its base, both ways, and measures the trait.
 
     "with" puts one part of the biased model into the base: does the part suffice? "without" puts the base's part into
-    the biased model: is it needed? Parts are embeddings, lm_head, attention, mlp and norms, and then whole blocks. Adapters are merged into the weights first; a head that is tied to the embeddings is parted from them, so
-    that each can be exchanged alone. Parts with equal weights are named and not measured.
+    the biased model: is it needed? Parts are embeddings, lm_head, attention, mlp and norms, and then whole blocks.
+    Adapters are merged into the weights first; a head that is tied to the embeddings is parted from them, so that each
+    can be exchanged alone. Parts with equal weights are named and not measured.
 
     - share, margin, valid; base_share, base_margin, base_valid: of the two models as they are, as probe `preference`
       measures them, over the trait's questions.
