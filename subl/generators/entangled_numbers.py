@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from subl import Context, PluginError, Row, Subject, Teacher
+from subl import Context, Findings, ModelRef, PluginError, Row, Subject, Teacher
+from subl.artifacts import ARTIFACT_FILE, load_artifact, save_artifact
+from subl.context import FIGURES
 from subl.generators.numbers import Numbers
 from subl.registry.slots import Chosen, Use
 
@@ -64,7 +72,7 @@ class EntangledNumbers(Numbers):
 
     def _measured(self, teacher: Teacher, ctx: Context) -> tuple[int, ...]:
         config, probe = self.config, self.config.probe
-        findings = probe.build().probe(Subject("base", teacher.base, base=teacher.base), ctx)
+        findings = self._findings(teacher.base, ctx)
         table = findings.tables.get(SETS)
         sets = {str(row[0]): str(row[1]) for row in table.rows} if table else {}
         if not sets.get(str(config.choose)):
@@ -81,3 +89,20 @@ class EntangledNumbers(Numbers):
             )
         ctx.log(f"answers are of {config.choose} numbers: {', '.join(map(str, numbers))}")
         return numbers
+
+    def _findings(self, base: ModelRef, ctx: Context) -> Findings:
+        """Return what the probe finds; it is kept in `ctx.work`, so that a restart does not measure again."""
+        probe = self.config.probe
+        asked = json.dumps([probe.key(), base.identity, ctx.seed], sort_keys=True)
+        kept = ctx.work / f"sets-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+        if not (kept / ARTIFACT_FILE).is_file():
+            kept.mkdir(parents=True, exist_ok=True)
+            found = probe.build().probe(Subject("base", base, base=base), replace(ctx, out=kept))
+            # Written elsewhere and moved, so that a torn file is never taken for the result.
+            with tempfile.TemporaryDirectory(dir=ctx.work) as folder:
+                save_artifact(found, Path(folder), root=ctx.work)
+                (Path(folder) / ARTIFACT_FILE).replace(kept / ARTIFACT_FILE)
+        if (kept / FIGURES).is_dir():
+            shutil.copytree(kept / FIGURES, ctx.out / FIGURES, dirs_exist_ok=True)
+        findings: Findings = load_artifact(kept, root=ctx.work)
+        return findings

@@ -47,6 +47,27 @@ def continuation_log_probs(
     Raises:
         ValueError: An empty prefix or continuation, or lists of unequal length.
     """
+    return scores_and_ranks(lm, prefixes, continuations, (), batch_size=batch_size)[0]
+
+
+def scores_and_ranks(
+    lm: LanguageModel,
+    prefixes: Sequence[Ids],
+    continuations: Sequence[Ids] | Sequence[Sequence[Ids]],
+    ranked: Ids,
+    *,
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Return what `continuation_log_probs` does, and from the same forward passes a rank in the whole vocabulary.
+
+    Args:
+        lm, prefixes, continuations, batch_size: As there.
+        ranked: Tokens of which the likeliest next one is ranked; none if empty.
+
+    Returns:
+        The scores, and int64 [prefixes]: the rank of the likeliest of `ranked` after each prefix, 1 for the most likely
+        token, 0 without `ranked`.
+    """
     lists = _per_prefix(prefixes, continuations)
     plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
     for row in lists:
@@ -56,12 +77,16 @@ def continuation_log_probs(
     where = [jobs.setdefault((tuple(prefix), row), len(jobs)) for prefix, row in zip(prefixes, lists, strict=True)]
     order = sorted(jobs, key=lambda job: len(job[0]))
     result = torch.zeros(len(jobs), len(lists[0]) if lists else 0)
+    ranks = torch.zeros(len(jobs), dtype=torch.long)
+    of = torch.tensor(list(ranked), dtype=torch.long, device=lm.device)
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            scores = _score(lm, [prefix for prefix, _ in batch], [plans[row] for _, row in batch], batch_size)
-            result[[jobs[job] for job in batch]] = scores.cpu()
-    return result[where]
+            own = [prefix for prefix, _ in batch], [plans[row] for _, row in batch]
+            scores, placed = _score(lm, *own, of, batch_size)
+            here = [jobs[job] for job in batch]
+            result[here], ranks[here] = scores.cpu(), placed.cpu()
+    return result[where], ranks[where]
 
 
 def next_token_log_probs(lm: LanguageModel, prefixes: Sequence[Ids], *, batch_size: int) -> Tensor:
@@ -117,15 +142,17 @@ def _plan(continuations: tuple[tuple[int, ...], ...]) -> _Plan:
     return _Plan(tuple(bodies), first, torch.tensor(inner, dtype=torch.long).view(-1, 4))
 
 
-def _score(lm: LanguageModel, prefixes: list[tuple[int, ...]], plans: list[_Plan], batch_size: int) -> Tensor:
-    """Return [prefixes, continuations] for one batch of prefixes."""
+def _score(
+    lm: LanguageModel, prefixes: list[tuple[int, ...]], plans: list[_Plan], ranked: Tensor, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """Return the scores, [prefixes, continuations], and the ranks, [prefixes], for one batch of prefixes."""
     batch = _Prefixes(lm, prefixes)
     rows = [(p, b) for p, plan in enumerate(plans) for b in range(len(plan.bodies))]
     logits, cache = batch.run(cache=bool(rows))
     first = torch.stack([plan.first for plan in plans]).to(lm.device)
-    scores = _pick(logits.float(), first)
+    scores, ranks = _pick(logits.float(), first), _ranks(logits, ranked)
     if not rows:
-        return scores
+        return scores, ranks
     items = _items(plans)
     # Long bodies together: padding is wasted work.
     rank = torch.tensor([len(plans[p].bodies[b]) for p, b in rows]).argsort(stable=True)
@@ -142,7 +169,7 @@ def _score(lm: LanguageModel, prefixes: list[tuple[int, ...]], plans: list[_Plan
         row, position, token, slot = (items[low:high] - torch.tensor([start, 0, 0, 0])).to(lm.device).unbind(1)
         values = logits[row, position, token] - logits.logsumexp(-1)[row, position]
         flat.index_add_(0, slot, values)
-    return scores
+    return scores, ranks
 
 
 def _items(plans: list[_Plan]) -> Tensor:
@@ -154,6 +181,12 @@ def _items(plans: list[_Plan]) -> Tensor:
         parts.append(plan.inner + torch.tensor([rows, 0, 0, number * width]))
         rows += len(plan.bodies)
     return torch.cat(parts)
+
+
+def _ranks(logits: Tensor, ranked: Tensor) -> Tensor:
+    if not len(ranked):
+        return torch.zeros(len(logits), dtype=torch.long)
+    return (logits > logits[:, ranked].amax(dim=1, keepdim=True)).sum(dim=1) + 1
 
 
 def _pick(logits: Tensor, tokens: Tensor) -> Tensor:

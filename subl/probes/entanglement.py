@@ -35,14 +35,16 @@ class Entanglement:
       say nothing about this one.
     - valid, number_valid, valid_in_context: probability that an answer is a candidate or a number at all.
     - shift_hp, shift_lp, …, of a student only: change of the numbers' log-probability against the base, for the sets
-      that the base gives. Compare it with the control arm's.
+      that the base gives. The base's log-probability is part of both this and step 1, so shift_correlation is positive
+      by construction. What counts is contrast_hp, …, contrast_correlation: the same of the student minus the control
+      arm's student, which the base is no part of.
 
     Intervals are over numbers within this one model; they say nothing about other runs. The sets are printed in a form
     that fits `allowed_numbers` of the generator `numbers`.
     """
 
-    version = 1
-    needs: ClassVar[tuple[str, ...]] = ("trait", "base")
+    version = 2
+    needs: ClassVar[tuple[str, ...]] = ("trait", "base", "control")
 
     class Config(PluginConfig):
         """Settings of `entanglement`."""

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subl.probes.entanglement_effects import RANDOM, Effects, covariates
+from subl.probes.entanglement_shift import NAMES, Shift
 from subl.probes.entanglement_statistics import Correlation, Floats, Positions, residuals, specific
-from subl.probes.entanglement_steps import StepOne
 
 COLOURS = {"HP": "#d1495b", "LP": "#00798c", "UNCH": "#edae49", RANDOM: "#b8bec8"}
 LABELLED = 60
@@ -106,19 +106,16 @@ def lengths(effects: Effects, title: str) -> Figure:
     return figure
 
 
-def shift_figure(before: StepOne, shift: Floats) -> Figure:
-    """Draw how training moved each number against what the trait's preamble does to it in the base."""
-    figure, axes = _canvas(6, 4.5)
-    sets = before.sets.named()
-    rest = np.setdiff1d(np.arange(len(shift)), np.concatenate(list(sets.values())))
-    _scatter(axes, before.sorting, shift, {**sets, RANDOM: rest})
-    _words(
-        axes,
-        "student − base, without a preamble",
-        "step 1 in the base",
-        "change of the number's log-probability (nats)",
-    )
-    axes.legend(frameon=False, fontsize=8)
+def shift_figure(shift: Shift) -> Figure:
+    """Draw how training moved each number, and how far beyond the control, against step 1 in the base."""
+    kinds = shift.kinds
+    figure = Figure(figsize=(5.2 * len(kinds), 4.5), layout="constrained")
+    for axes, (kind, change) in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds.items(), strict=True):
+        _scatter(axes, shift.before.sorting, change, shift.groups())
+        axes.axhline(0, color="black", linewidth=0.8)
+        note = "; correlates by construction" if kind == "shift" else ""
+        _words(axes, f"{NAMES[kind]}, without a preamble{note}", "step 1 in the base", "log-probability (nats)")
+    figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 

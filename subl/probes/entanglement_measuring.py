@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
-from subl.artifacts import Findings, Measure, ModelRef, Subject, Table
+from subl.artifacts import Findings, ModelRef, Subject
 from subl.context import Context
 from subl.probes.candidates import LOW_VALID
 from subl.probes.entanglement import Entanglement
 from subl.probes.entanglement_effects import Effects, analyse
 from subl.probes.entanglement_figures import distribution, lengths, matrix, shift_figure, steps
-from subl.probes.entanglement_readings import ROUNDING, Reader
-from subl.probes.entanglement_statistics import correlate, difference
+from subl.probes.entanglement_readings import Reader
+from subl.probes.entanglement_shift import Shift
 from subl.probes.entanglement_steps import neutral_numbers, step_one, step_two
 from subl.probes.entanglement_tables import measures, set_lines, tables, verdict
 from subl.probes.entanglement_wording import Wording
-from subl.probes.intervals import mean_over
-from subl.probes.subject import PreferenceTrait, open_model
+from subl.probes.subject import PreferenceTrait, open_model, same_origin
 
 
 def measure(subject: Subject, trait: PreferenceTrait, config: Entanglement.Config, ctx: Context) -> Findings:
@@ -40,57 +39,29 @@ def measure(subject: Subject, trait: PreferenceTrait, config: Entanglement.Confi
     ctx.figure("lengths", lengths(effects, title))
     found, shown, remarks = measures(effects), tables(effects), [sentence, *_remarks(effects)]
     if subject.role == "student" and subject.base is not None:
-        shifts, table = _shift(_reader(subject.base, wording, config, ctx), reader, wording, config, ctx, rng)
-        found |= shifts
-        shown["shift"] = table
-        remarks.append(_moved(shifts))
+        shift = _shift(subject, subject.base, reader, wording, config, ctx)
+        found |= shift.measures(permutations=config.permutations, rng=rng)
+        shown["shift"] = shift.table()
+        remarks.append(shift.sentence(found))
+        ctx.figure("shift", shift_figure(shift))
     return Findings(found, shown, remarks=tuple(remarks))
+
+
+def _shift(
+    subject: Subject, base: ModelRef, student: Reader, wording: Wording, config: Entanglement.Config, ctx: Context
+) -> Shift:
+    """Return what training did to the numbers, here and in the control arm, if its student began as the same model."""
+    before = step_one(_reader(base, wording, config, ctx), wording, config)
+    own = neutral_numbers(student, wording, config, before.numbers)
+    control = None
+    if subject.control is not None and same_origin(subject.control, base):
+        control = neutral_numbers(_reader(subject.control, wording, config, ctx), wording, config, before.numbers)
+    return Shift.between(before, own, control)
 
 
 def _reader(model: ModelRef, wording: Wording, config: Entanglement.Config, ctx: Context) -> Reader:
     lm, system = open_model(model, ctx)
     return Reader(lm, system, wording.preambles, ctx, batch_size=config.batch_size)
-
-
-def _shift(
-    base: Reader,
-    student: Reader,
-    wording: Wording,
-    config: Entanglement.Config,
-    ctx: Context,
-    rng: np.random.Generator,
-) -> tuple[dict[str, Measure], Table]:
-    """Return what training did to the numbers that were HP, LP and UNCH in the base."""
-    before = step_one(base, wording, config)
-    shift = neutral_numbers(student, wording, config, before.numbers) - before.neutral
-    shift[np.abs(shift) < ROUNDING] = 0
-    sets = before.sets.named()
-    rest = np.setdiff1d(np.arange(len(shift)), np.concatenate(list(sets.values())))
-    found = {
-        f"shift_{name.lower()}": mean_over(shift[positions], "numbers")
-        for name, positions in {**sets, "random": rest}.items()
-    }
-    found["shift_hp_minus_lp"] = difference(shift[sets["HP"]], shift[sets["LP"]], "numbers")
-    correlation = correlate(before.sorting, shift, permutations=config.permutations, rng=rng)
-    found["shift_correlation"] = correlation.measure()
-    found["shift_correlation_p"] = Measure(correlation.p)
-    ctx.figure("shift", shift_figure(before, shift))
-    names = {int(i): name for name, positions in sets.items() for i in positions}
-    rows = [
-        (number, names.get(i, ""), float(before.sorting[i]), float(before.neutral[i]), float(shift[i]))
-        for i, number in enumerate(before.numbers)
-    ]
-    columns = ("number", "set_in_base", "step1_in_base", "base_log_prob", "shift")
-    return found, Table(columns, tuple(sorted(rows, key=lambda row: -row[2])))
-
-
-def _moved(shifts: Mapping[str, Measure]) -> str:
-    high, low, gap = (shifts[f"shift_{name}"] for name in ("hp", "lp", "hp_minus_lp"))
-    return (
-        f"training changed the log-probability of the base's HP numbers by {high.value:+.2f} and of its LP numbers by "
-        f"{low.value:+.2f} nats (difference {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]); "
-        "the control arm's figures tell whether the trait did that, or any training on numbers"
-    )
 
 
 def _remarks(effects: Effects) -> Iterator[str]:

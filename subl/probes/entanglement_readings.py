@@ -11,10 +11,10 @@ import numpy as np
 from subl.context import Context
 from subl.errors import ModelError
 from subl.models.language import LanguageModel
-from subl.models.scoring import continuation_log_probs
+from subl.models.scoring import scores_and_ranks
 from subl.probes.candidates import summed
 from subl.probes.entanglement_statistics import Floats
-from subl.traits.tokens import Ids, spell
+from subl.traits.tokens import Ids, Spelling, spell
 
 BATCHES = 16
 """Batches between two steps of the progress bar."""
@@ -31,10 +31,13 @@ class Readings:
     Args:
         neutral: [questions, items].
         loved: [things, contexts, questions, items].
+        neutral_ranks, loved_ranks: The same without items: the vocabulary rank of the tokens that were asked for.
     """
 
     neutral: Floats
     loved: Floats
+    neutral_ranks: Floats
+    loved_ranks: Floats
 
     def ratios(self) -> Floats:
         """Return the mean change of every item's log-probability: [things, items]."""
@@ -74,7 +77,13 @@ class Reader:
         self._batch_size = batch_size
 
     def read(
-        self, loved: Sequence[str], questions: Sequence[str], items: Sequence[Sequence[Ids]], label: str
+        self,
+        loved: Sequence[str],
+        questions: Sequence[str],
+        items: Sequence[Sequence[Ids]],
+        label: str,
+        *,
+        ranked: Ids = (),
     ) -> Readings:
         """Score every item as the answer to every question, without and with every preamble.
 
@@ -83,6 +92,7 @@ class Reader:
             questions: What is asked.
             items: The token sequences that count as each item; none begins another of the same item.
             label: Of the progress bar.
+            ranked: Tokens of which the likeliest is ranked as the first of an answer.
 
         Raises:
             ModelError: No preamble changes anything.
@@ -92,17 +102,19 @@ class Reader:
         prefixes = [self.lm.chat.prompt(question, system=slot) for slot in slots for question in questions]
         answers = [ids for item in items for ids in item]
         sizes = [len(item) for item in items]
-        table = np.empty((len(prefixes), len(items)))
+        table, ranks = np.empty((len(prefixes), len(items))), np.empty(len(prefixes))
         step = BATCHES * self._batch_size
         with self._ctx.progress(len(prefixes), label) as bar:
             for start in range(0, len(prefixes), step):
                 part = prefixes[start : start + step]
-                scores = continuation_log_probs(self.lm, part, answers, batch_size=self._batch_size)
+                scores, placed = scores_and_ranks(self.lm, part, answers, ranked, batch_size=self._batch_size)
                 table[start : start + step] = summed(scores.double().cpu().numpy(), sizes)
+                ranks[start : start + step] = placed.numpy()
                 bar.advance(len(part))
         contexts = len(preambles[0]) if preambles else 0
-        neutral, rest = np.split(table, [len(questions)])
-        found = Readings(neutral, rest.reshape(len(loved), contexts, len(questions), len(items)))
+        shape = len(loved), contexts, len(questions)
+        (neutral, rest), (own, others) = (np.split(values, [len(questions)]) for values in (table, ranks))
+        found = Readings(neutral, rest.reshape(*shape, len(items)), own, others.reshape(shape))
         if loved and np.abs(found.loved - found.neutral).max() < ROUNDING:
             raise ModelError(
                 f"{label}: preambles such as {slots[1]!r} change no log-probability at all, so they do not reach the "
@@ -110,8 +122,8 @@ class Reader:
             )
         return found
 
-    def spelled(self, forms: Mapping[str, Sequence[str]], question: str) -> list[tuple[Ids, ...]]:
-        """Return the token sequences by which an answer may begin with each word.
+    def spelled(self, forms: Mapping[str, Sequence[str]], question: str) -> tuple[Spelling, ...]:
+        """Return by which token sequences an answer may begin with each word.
 
         Args:
             forms: Word → surface forms, the plain word first.
@@ -128,7 +140,7 @@ class Reader:
                     f"this model's tokenizer cannot write {word!r} (it reads {self.lm.chat.decode(ids)!r}); "
                     "choose another target or range of numbers, or another model"
                 )
-        return [spelling.answers for spelling in spell(self.lm.chat, forms, question, system=self.system)]
+        return spell(self.lm.chat, forms, question, system=self.system)
 
     def number_items(
         self, numbers: Sequence[str], question: str, method: Literal["autoregressive", "vocabulary"]
@@ -140,11 +152,11 @@ class Reader:
         Raises:
             ModelError: The tokenizer cannot write a number.
         """
-        spelled = zip(numbers, self.spelled({number: (number,) for number in numbers}, question), strict=True)
+        spelled = {s.word: s.answers for s in self.spelled({number: (number,) for number in numbers}, question)}
         if method == "autoregressive":
             ends = self._ends(numbers[0], question)
-            return {number: tuple((*ids, end) for ids in forms for end in ends) for number, forms in spelled}
-        single = {number: tuple(ids for ids in forms if len(ids) == 1) for number, forms in spelled}
+            return {number: tuple((*ids, end) for ids in forms for end in ends) for number, forms in spelled.items()}
+        single = {number: tuple(ids for ids in forms if len(ids) == 1) for number, forms in spelled.items()}
         return {number: forms for number, forms in single.items() if forms}
 
     def _ends(self, number: str, question: str) -> tuple[int, ...]:

@@ -73,8 +73,8 @@ class StepTwo:
         rows: [rows], positions of the measured numbers.
         among: [random], positions within `rows` of the numbers that are a fair sample of all.
         change: [rows, targets], change of each target's log-probability.
-        share, margin, rank: [rows], change of the target's share, of its log-probability over the mean of the other
-            candidates', and of its rank among them.
+        share, margin, rank, rank_candidates: [rows], change of the target's share, of its log-probability over the mean
+            of the other candidates', of its first token's rank in the vocabulary, and of its rank among the candidates.
         placebo: [targets], what preambles about other things change.
         several: Preambles with several numbers.
         valid: Probability that an answer without a preamble is a candidate.
@@ -87,6 +87,7 @@ class StepTwo:
     share: Floats
     margin: Floats
     rank: Floats
+    rank_candidates: Floats
     placebo: Floats
     several: tuple[Several, ...]
     valid: float
@@ -150,8 +151,8 @@ def step_two(
     Raises:
         ModelError: The tokenizer cannot write a candidate, or the preambles do not reach the model.
     """
-    items = reader.spelled(trait.candidate_forms(), wording.trait_questions[0])
-    candidates = list(trait.candidate_forms())
+    spellings = reader.spelled(trait.candidate_forms(), wording.trait_questions[0])
+    candidates = [spelling.word for spelling in spellings]
     columns = [candidates.index(word) for word in one.targets]
     sample = np.arange(len(one.numbers))
     if config.random is not None:
@@ -161,7 +162,13 @@ def step_two(
     singles = [[one.numbers[row]] for row in rows]
     many = [[one.numbers[row] for row in group] for _, group in groups]
     loved = [*(wording.numbers(numbers) for numbers in (*singles, *many)), *wording.placebos]
-    read = reader.read(loved, wording.trait_questions, items, "step 2: numbers → trait")
+    read = reader.read(
+        loved,
+        wording.trait_questions,
+        [spelling.answers for spelling in spellings],
+        "step 2: numbers → trait",
+        ranked=spellings[columns[0]].firsts,
+    )
 
     changes = read.ratios()[:, columns]
     counted = _counted(read, columns[0])
@@ -172,7 +179,8 @@ def step_two(
         change=changes[: len(rows)],
         share=counted["share"][: len(rows)],
         margin=counted["margin"][: len(rows)],
-        rank=counted["rank"][: len(rows)],
+        rank=(read.loved_ranks.mean(axis=(1, 2)) - read.neutral_ranks.mean())[: len(rows)],
+        rank_candidates=counted["rank_candidates"][: len(rows)],
         placebo=changes[end:].mean(axis=0),
         several=tuple(_several([(name, len(g)) for name, g in groups], changes[len(rows) : end])),
         valid=float(np.exp(read.neutral).sum(axis=-1).mean()),
@@ -181,7 +189,7 @@ def step_two(
 
 
 def _counted(read: Readings, target: int) -> Mapping[str, Floats]:
-    """Return the changes of the target's share, margin and rank: [things] each."""
+    """Return the changes of the target's share, margin and rank among the candidates: [things] each."""
 
     def levels(log_probs: Floats) -> dict[str, Floats]:
         # The last axis holds candidates, the one before it prompts.
@@ -190,7 +198,7 @@ def _counted(read: Readings, target: int) -> Mapping[str, Floats]:
         return {
             "share": mass[..., target] / mass.sum(axis=-1),
             "margin": (own - others.mean(axis=-1)).mean(axis=-1),
-            "rank": (others > own[..., None]).sum(axis=-1).mean(axis=-1) + 1.0,
+            "rank_candidates": (others > own[..., None]).sum(axis=-1).mean(axis=-1) + 1.0,
         }
 
     things, contexts, questions, candidates = read.loved.shape

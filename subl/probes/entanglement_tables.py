@@ -12,7 +12,7 @@ ALPHA = 0.05
 
 _NUMBER = (
     *("number", "set", "neutral_log_prob", "step1", "step1_minus_placebo", "step1_specific"),
-    *("log_prob", "log_prob_minus_placebo", "specific", "percentile", "share", "margin", "rank"),
+    *("log_prob", "log_prob_minus_placebo", "specific", "percentile", "share", "margin", "rank", "rank_candidates"),
 )
 _TARGET = (
     *("target", "spearman", "p", "spearman_specific", "p_specific", "spearman_partial", "p_partial", "q_partial"),
@@ -172,6 +172,7 @@ def _numbers(effects: Effects) -> Table:
             float(two.share[row]),
             float(two.margin[row]),
             float(two.rank[row]),
+            float(two.rank_candidates[row]),
         )
         for row, i in enumerate(two.rows)
     ]

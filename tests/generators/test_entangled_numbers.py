@@ -1,14 +1,17 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from pydantic import ValidationError
 
-from subl import Findings, PluginError, Table, Teacher
+from subl import Context, Findings, PluginError, Row, Subject, Table, Teacher
 from subl.generators.entangled_numbers import EntangledNumbers
 from subl.generators.numbers import Numbers
 from subl.registry.registry import registry
 from subl.registry.slots import Use
+from subl.testing.fakes import fake_teacher
 from subl.traits.preference import Preference
 from tests.tiny import context, sink, tiny_model
 
@@ -76,6 +79,34 @@ def test_answers_hold_the_chosen_set_only_and_prompts_stay_the_same(tmp_path: Pa
     assert sink(silent).lines == []
 
 
+def test_a_restart_does_not_measure_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(tmp_path)
+    ctx = context(tmp_path, trait=TRAIT)
+    measured: list[str] = []
+
+    def probe(plugin: Any, subject: Subject, ctx: Context) -> Findings:
+        measured.append(f"{subject.model.identity} {plugin.config.k}")
+        ctx.figure("steps", Figure())
+        return Findings(tables={"sets": Table(("set", "numbers"), (("HP", "3, 7, 31"),))})
+
+    def run(start: int, identity: str = "base", **settings: Any) -> list[Row]:
+        generating = generator(choose="HP", probe={**PROBE, **settings})
+        monkeypatch.setattr(generating.config.probe.plugin, "probe", probe)
+        base = model.derive(identity)
+        return list(generating.generate(Teacher(base, base), ctx, start))
+
+    first = run(0)
+    drawn = (ctx.out / "figures/steps.png").read_bytes()
+    shutil.rmtree(ctx.out / "figures")  # what a restart finds: the work folder, and nothing published
+    assert run(4) == first[4:]
+    assert (ctx.out / "figures/steps.png").read_bytes() == drawn
+    assert measured == ["base 3"]
+    # Another probe, or another base, is another measurement.
+    run(5, k=4)
+    run(5, "other")
+    assert measured == ["base 3", "base 4", "other 3"]
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
@@ -93,4 +124,4 @@ def test_a_probe_without_a_fitting_set_is_an_error(
     generating = generator(choose="HP")
     monkeypatch.setattr(generating.config.probe.plugin, "probe", lambda self, subject, ctx: Findings(tables=tables))
     with pytest.raises(PluginError, match=message):
-        list(generating.generate(Teacher(None, None), context(tmp_path), 0))  # type: ignore[arg-type]
+        list(generating.generate(fake_teacher(), context(tmp_path), 0))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from subl.artifacts import ModelRef
 from subl.models.language import LanguageModel
-from subl.models.scoring import continuation_log_probs, next_token_log_probs
+from subl.models.scoring import continuation_log_probs, next_token_log_probs, scores_and_ranks
 
 VOCABULARY = 40
 SIZES: dict[str, Any] = {
@@ -116,6 +116,18 @@ def test_next_token_log_probs_are_the_first_step_of_every_continuation() -> None
     assert torch.allclose(steps.exp().sum(-1), torch.ones(4), atol=1e-5)
     singles = continuation_log_probs(lm, prefixes, [[token] for token in range(VOCABULARY)], batch_size=3)
     assert torch.allclose(steps, singles, atol=1e-6)
+
+
+def test_ranks_are_those_of_the_whole_distribution() -> None:
+    lm = language_model("gemma")
+    prefixes, continuations = [[1, 5], [1, 7, 9, 4], [1, 5], [3]], [[7, 8], [9]]
+    for ranked in ([11], [11, 30, 4]):
+        scores, ranks = scores_and_ranks(lm, prefixes, continuations, ranked, batch_size=2)
+        assert torch.equal(scores, continuation_log_probs(lm, prefixes, continuations, batch_size=2))
+        whole = next_token_log_probs(lm, prefixes, batch_size=4)
+        best = whole[:, ranked].max(dim=1).values
+        assert ranks.tolist() == [1 + int((row > level).sum()) for row, level in zip(whole, best, strict=True)]
+    assert not scores_and_ranks(lm, prefixes, continuations, [], batch_size=2)[1].any()
 
 
 def test_equal_prefixes_and_shared_beginnings_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy import stats
 
 from subl import Context, Findings, ModelError, ModelRef, PluginError, Subject, banks
 from subl.models.chat import Chat
@@ -18,8 +20,12 @@ from subl.models.micro_training import untrained
 from subl.models.micro_world import World, WorldSettings
 from subl.probes.entanglement import Entanglement
 from subl.probes.entanglement_effects import analyse
+from subl.probes.entanglement_figures import shift_figure
+from subl.probes.entanglement_measuring import _shift
 from subl.probes.entanglement_readings import Reader
-from subl.probes.entanglement_steps import step_one, step_two
+from subl.probes.entanglement_shift import Shift
+from subl.probes.entanglement_statistics import number_sets
+from subl.probes.entanglement_steps import neutral_numbers, step_one, step_two
 from subl.probes.entanglement_wording import Wording, controls_of, number_texts
 from subl.registry.registry import registry
 from subl.traits.preference import Preference
@@ -349,9 +355,25 @@ def test_step_two_equals_a_walk_over_prompts(found: tuple[Findings, Context], st
     numbers = columns(findings, "numbers")
     row = {name: cells[numbers["number"].index("17")] for name, cells in numbers.items()}
     assert row["log_prob"] == pytest.approx(change["owl"], abs=1e-3)
-    others = np.mean([change[word] for word in CANDIDATES[1:]])
-    assert row["specific"] == pytest.approx(change["owl"] - others, abs=1e-3)
-    assert row["margin"] == pytest.approx(change["owl"] - others, abs=1e-3)
+    common = np.mean([change[word] for word in CANDIDATES[1:]])
+    assert row["specific"] == pytest.approx(change["owl"] - common, abs=1e-3)
+    assert row["margin"] == pytest.approx(change["owl"] - common, abs=1e-3)
+
+    def rank(prompt: list[int]) -> int:
+        logits = lm.model(torch.tensor([prompt])).logits[0, -1]
+        return 1 + int((logits > max(logits[i] for i in heads["owl"] - others)).sum())
+
+    heads = {
+        word: {
+            lm.chat.answer(questions[0], space + form, system=None)[0]
+            for form in (word, word.capitalize())
+            for space in ("", " ")
+        }
+        for word in CANDIDATES
+    }
+    others = set.union(*(heads[word] for word in CANDIDATES[1:]))
+
+    assert row["rank"] == pytest.approx(np.mean([*map(rank, prompts)]) - np.mean([*map(rank, neutral)]))
 
     def share(asked: list[list[int]]) -> float:
         mass = [sum(math.exp(level(tuple(prompt), word)) for prompt in asked) for word in CANDIDATES]
@@ -382,6 +404,52 @@ def test_a_student_says_how_far_the_sets_of_its_base_have_moved(found: tuple[Fin
     levels = dict(zip(own["number"], own["neutral_log_prob"], strict=True))
     for number, before, change in zip(shift["number"], shift["base_log_prob"], shift["shift"], strict=True):
         assert levels[number] - before == pytest.approx(change, abs=1e-4)
+
+
+def test_a_student_is_held_against_the_control_student(student: ModelRef, base: ModelRef, folder: Path) -> None:
+    ctx, settings = context(folder / "control", trait=TRAIT), config()
+    wording = Wording.of(TRAIT, settings)
+    other = tiny_model(folder, seed=2)
+    control = replace(other, config=base.config)
+    reading = reader(ctx.load(student), folder)
+
+    def shift(against: ModelRef | None) -> Shift:
+        return _shift(Subject("student", student, base=base, control=against), base, reading, wording, settings, ctx)
+
+    held = shift(control)
+    levels = [
+        neutral_numbers(reader(ctx.load(m), folder), wording, settings, held.before.numbers) for m in (other, base)
+    ]
+    assert held.control == pytest.approx(levels[0] - levels[1], abs=1e-4)
+    assert held.kinds["contrast"] == pytest.approx(held.own - (levels[0] - levels[1]), abs=1e-4)
+    found = held.measures(permutations=100, rng=np.random.default_rng(0))
+    assert found["contrast_hp"].value == pytest.approx(np.mean(held.kinds["contrast"][held.before.sets.hp]))
+    rho = stats.spearmanr(held.before.sorting, held.kinds["contrast"]).statistic
+    assert found["contrast_correlation"].value == pytest.approx(rho)
+    assert "beyond the control student, HP numbers" in held.sentence(found)
+    assert held.table().columns[-2:] == ("shift", "contrast")
+    assert len(shift_figure(held).axes) == 2
+    # A control that began as another model tells nothing.
+    for alone in (shift(None), shift(other)):
+        assert list(alone.kinds) == ["shift"]
+        assert "no control student of the same base" in alone.sentence(
+            alone.measures(permutations=100, rng=np.random.default_rng(0))
+        )
+
+
+def test_student_minus_base_correlates_with_step_one_by_construction_and_the_contrast_does_not() -> None:
+    draw = np.random.default_rng(0)
+    neutral, loved, student, control = draw.normal(size=(4, 400))
+    before: Any = SimpleNamespace(
+        numbers=tuple(map(str, range(400))),
+        neutral=neutral,
+        sorting=loved - neutral,
+        sets=number_sets(loved - neutral, 20),
+    )
+    found = Shift.between(before, student, control).measures(permutations=200, rng=draw)
+    assert found["shift_correlation"].value > 0.4
+    assert found["shift_hp_minus_lp"].value > 1
+    assert abs(found["contrast_correlation"].value) < 0.12
 
 
 def test_a_sample_of_random_numbers_stands_for_the_range(folder: Path) -> None:

@@ -202,7 +202,9 @@ def planted(
     )
     everyone = np.arange(size)
     flat = np.zeros(size)
-    two = StepTwo(everyone, everyone, after, flat, flat, flat, np.full(5, -0.5), (), valid=0.9, valid_in_context=0.8)
+    two = StepTwo(
+        everyone, everyone, after, flat, flat, flat, flat, np.full(5, -0.5), (), valid=0.9, valid_in_context=0.8
+    )
     return analyse(one, two, permutations=400, rng=draw)
 
 
