@@ -102,6 +102,9 @@ def load_experiment(
             _check_control_readers(draft, recipe, overlays, chosen, problems)
             variants.append(Variant(draft.arm, draft.point, recipe, _origins(draft.tree)))
     problems.stop()
+    if not arms:  # others may have one
+        _check_biased_teacher(drafts, variants, problems)
+        problems.stop()
     return Experiment(
         name=path.stem,
         path=path,
@@ -190,6 +193,22 @@ def _check_control_readers(
         if "control" in plugin.needs and plugin.kind != "probe":
             message = f"{plugin.kind} {plugin.name!r} reads the results of arm {control!r}, which is missing; {remedy}"
             problems.add(place(draft.tree, (*path, "plugin")), dotted(path), message)
+
+
+def _check_biased_teacher(drafts: Sequence[expand.Draft], variants: Sequence[Variant], problems: Problems) -> None:
+    """Refuse probes that compare with a biased teacher where no arm has one."""
+    if not all(variant.recipe.inducer.declares("trait_free") for variant in variants):
+        return
+    for draft, variant in zip(drafts, variants, strict=True):
+        for number, use in enumerate(variant.recipe.probes):
+            if use.chosen.declares("contrasts_teacher"):
+                problems.add(
+                    place(draft.tree, ("probes", number, "plugin")),
+                    dotted(("probes", number)),
+                    f"probe {use.chosen.name!r} compares models with a teacher that has the trait, and no arm has one: "
+                    f"every inducer is {variant.recipe.inducer.name!r}; name one that gives the trait in [inducer], "
+                    "such as 'lora', or remove the probe",
+                )
 
 
 def _origins(tree: Node) -> dict[str, str]:

@@ -245,6 +245,17 @@ class Ask(Probe):
         """How many."""
 
 
+@subl.probe("mirror")
+class Mirror(Probe):
+    """Compares with a biased teacher, and with the control."""
+
+    needs = ("teacher", "control")
+    contrasts_teacher = True
+
+    class Config(subl.PluginConfig):
+        pass
+
+
 @subl.probe("strength")
 class Strength(Probe):
     """Measures the teacher."""

@@ -321,3 +321,10 @@ def test_a_recipe_that_does_not_exist_is_named(
     with pytest.raises(RecipeError) as caught:
         load_experiment(source)
     assert str(caught.value).startswith(message)
+
+
+def test_a_probe_may_read_the_control_and_does_without_where_it_is_not_run(tmp_path: Path) -> None:
+    extra = '[[probes]]\nplugin = "mirror"\n[report]\nmetric = "mirror.x"\n'
+    assert load(tmp_path, extra, arms=("main",)).warnings == ()
+    # The arm with a biased teacher is only left out.
+    assert [variant.arm for variant in load(tmp_path, extra, arms=("control",)).variants] == ["control"]

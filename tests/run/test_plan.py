@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+import subl
 from subl.recipe.loading import load_experiment
 from subl.run.plan import STAGE_KINDS, StageKind, build_plan
+from subl.testing import micro_run
 
 
 @pytest.mark.parametrize("kind", STAGE_KINDS)
@@ -25,3 +30,36 @@ def test_a_variant_stops_after_a_kind_even_if_it_has_no_stage_of_it(kind: StageK
 def test_without_a_kind_everything_runs() -> None:
     plan = build_plan(load_experiment("smoke", overrides=(), plugin_files=(), arms=()))
     assert all(variant.until(None) == variant.stages for variant in plan.variants)
+
+
+def test_a_probe_that_lets_the_generator_write_brings_what_that_reads() -> None:
+    overrides = ('probes=[{plugin="capability"}]', 'report.metric="capability.carrier_change"')
+    plan = build_plan(load_experiment("micro_hp_vs_lp", overrides=overrides))
+    probes = [stage for stage in plan.variants[0].stages if stage.kind == "probe"]
+    assert len(probes) == 3
+    assert all(set(stage.extras) == {"generator", "trait"} for stage in probes)
+    plain = build_plan(load_experiment("smoke", overrides=overrides))
+    assert all(set(s.extras) == {"generator"} for s in plain.variants[0].stages if s.kind == "probe")
+
+
+class Writer:
+    """Says under which system prompt the teacher writes."""
+
+    version = 1
+    needs = ("generator", "teacher")
+
+    class Config(subl.PluginConfig):
+        pass
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def probe(self, subject: subl.Subject, ctx: subl.Context) -> subl.Findings:
+        return subl.Findings({"measure": subl.Measure(1.0)}, remarks=(f"{ctx.teacher.model.system}",))
+
+
+@pytest.mark.parametrize("system", [None, "Count."])
+def test_a_probe_gets_the_teacher_as_it_writes_rows(system: str | None, tmp_path: Path) -> None:
+    changes: Any = {"chat": {"generation_system": system}} if system else {}
+    run = micro_run(tmp_path, "probe", Writer, changes=changes)
+    assert {run.findings(role).remarks for role in ("base", "teacher", "student")} == {(f"{system}",)}
