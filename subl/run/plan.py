@@ -77,8 +77,9 @@ class VariantPlan:
         """Return the stages up to the last of a kind, or of those before it where this variant has none; None: all."""
         if kind is None:
             return self.stages
-        allowed = STAGE_KINDS[: STAGE_KINDS.index(kind) + 1]
-        last = max((i for i, stage in enumerate(self.stages) if stage.kind in allowed), default=-1)
+        # Where only the base is probed, the last probe comes before the student.
+        kinds = {kind} if self.find(kind) else set(STAGE_KINDS[: STAGE_KINDS.index(kind)])
+        last = max((i for i, stage in enumerate(self.stages) if stage.kind in kinds), default=-1)
         return self.stages[: last + 1]
 
 

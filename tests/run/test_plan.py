@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import subl
+from subl.models.hub import Hub
 from subl.recipe.loading import load_experiment
 from subl.run.plan import STAGE_KINDS, StageKind, build_plan
 from subl.testing import micro_run
@@ -25,6 +26,15 @@ def test_a_variant_stops_after_a_kind_even_if_it_has_no_stage_of_it(kind: StageK
     control = next(variant for variant in plan.variants if variant.variant.arm == "control")
     assert control.find("check") is None
     assert control.until("check")[-1].kind == "induce"
+
+
+@pytest.mark.parametrize("recipe", ["llama_entanglement", "mistral_entanglement"])
+def test_probing_a_base_alone_trains_nothing(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "identity", lambda self: {})  # which would ask the hub
+    plan = build_plan(load_experiment(recipe))
+    stages = [stage.kind for stage in plan.variants[0].until("probe")]
+    assert stages[-1] == "probe"
+    assert not {"generate", "distill"} & set(stages)
 
 
 def test_without_a_kind_everything_runs() -> None:
