@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subl.artifacts import Findings, Measure, ModelRef, Subject, Table
 from subl.context import Context
 from subl.probes.capability import Capability
-from subl.probes.losses import Loss, Texts, held_out, loss_measures, measure_loss
+from subl.probes.losses import Floats, Loss, Texts, held_out, loss_measures, measure_loss
 from subl.probes.subject import open_model, same_origin
 
 COLOURS = {"carrier": "#2f6690", "plain": "#d1495b"}
@@ -91,7 +90,7 @@ def figure(before: Mapping[str, Loss], after: Mapping[str, Loss], role: str) -> 
     return drawn
 
 
-def _scatter(axes: Axes, before: np.ndarray, after: np.ndarray, colour: str) -> None:  # type: ignore[type-arg]
+def _scatter(axes: Axes, before: Floats, after: Floats, colour: str) -> None:
     axes.scatter(before, after, s=16, color=colour, alpha=0.7)
     ends = [min(before.min(), after.min()), max(before.max(), after.max())]
     axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="no change")

@@ -21,7 +21,7 @@ class Swap:
     can be exchanged alone. Parts with equal weights are named and not measured.
 
     - share, margin, valid; base_share, base_margin, base_valid: of the two models as they are, as probe `preference`
-      measures them, over the trait's questions.
+      measures them, over the trait's questions, both in the biased model's system slot.
     - with_<part>_share, …; without_<part>_share, …: after the exchange; <part> of blocks is layers_<first>_<last>.
 
     The table also has, for each exchange, how far the part's weights are apart and which part of the margin between the
@@ -31,6 +31,7 @@ class Swap:
 
     version = 1
     needs: ClassVar[tuple[str, ...]] = ("trait", "base")
+    exchanges_weights = True
 
     class Config(PluginConfig):
         """Settings of `swap`."""

@@ -17,6 +17,7 @@ def faults(sections: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _missing_trait(sections)
     yield from _system_slot(sections)
     yield from _too_few_rows(sections)
+    yield from _quantized(sections)
 
 
 def used(sections: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Chosen]]:
@@ -61,6 +62,21 @@ def _too_few_rows(sections: Mapping[str, Any]) -> Iterator[Fault]:
             f"asks for {data.rows} rows, but generator.samples = {samples}; raise samples, lower rows, "
             "or set data.allow_fewer = true",
         )
+
+
+def _quantized(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    quantized = [
+        side
+        for side in ("teacher", "student")
+        if sections.get(side) is not None and getattr(sections[side].config, "quantization", "none") != "none"
+    ]
+    for index, use in enumerate(sections.get("probes", ())):
+        if quantized and use.chosen.declares("exchanges_weights"):
+            yield (
+                ("probes", index),
+                f"probe {use.chosen.name!r} exchanges parts of models, which quantized weights do not allow; set "
+                f'{quantized[0]}.quantization = "none", or remove the probe',
+            )
 
 
 def _short(text: str) -> str:

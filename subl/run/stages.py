@@ -112,7 +112,7 @@ def _probe(work: Work) -> Artifact:
         control=refs.get("control"),
     )
     plugin = cast(Probe, work.stage.chosen[0].build())
-    writer = {"teacher": _writing(inputs["teacher"], work.stage)} if "teacher" in inputs else {}
+    writer: dict[str, Any] = {"teacher": _writing(inputs["teacher"], work.stage)} if "teacher" in inputs else {}
     return plugin.probe(subject, work.context(**writer))
 
 

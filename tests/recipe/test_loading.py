@@ -323,6 +323,13 @@ def test_a_recipe_that_does_not_exist_is_named(
     assert str(caught.value).startswith(message)
 
 
+def test_a_probe_that_exchanges_weights_refuses_quantized_ones() -> None:
+    overrides = ('probes=[{plugin="swap"}]', 'report.metric="swap.share"', 'teacher.quantization="4bit"')
+    with pytest.raises(RecipeError, match=r'probes\.0: probe .swap. exchanges .* teacher\.quantization = "none"'):
+        load_experiment("mistral_entanglement", overrides=overrides)
+    assert load_experiment("mistral_entanglement", overrides=overrides[:2]).warnings == ()
+
+
 def test_a_probe_may_read_the_control_and_does_without_where_it_is_not_run(tmp_path: Path) -> None:
     extra = '[[probes]]\nplugin = "mirror"\n[report]\nmetric = "mirror.x"\n'
     assert load(tmp_path, extra, arms=("main",)).warnings == ()
