@@ -122,10 +122,13 @@ def distance(host: Any, donor: Any, names: Iterable[str]) -> float:
     own, other = host.state_dict(), donor.state_dict()
     moved = size = 0.0
     for name in names:
-        before, after = own[name].double(), other[name].double()
-        moved += float((after - before).square().sum())
-        size += float(before.square().sum())
+        moved += _length(other[name] - own[name]) ** 2
+        size += _length(own[name]) ** 2
     return (moved / size) ** 0.5 if size else float(moved > 0)
+
+
+def _length(weight: Tensor) -> float:
+    return float(torch.linalg.vector_norm(weight.float(), dtype=torch.float64))
 
 
 @contextmanager
@@ -179,14 +182,20 @@ class _Silence:
 
     def __init__(self, layer: int, numbers: Sequence[int], count: int) -> None:
         self._layer, self._numbers, self._count = layer, list(numbers), count
+        self._hidden: Tensor | None = None
 
     def __call__(self, _module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        width = inputs[0].shape[-1]
+        if self._hidden is None:
+            self._hidden = self._mask(inputs[0])
+        return inputs[0].masked_fill(self._hidden, 0), *inputs[1:]
+
+    def _mask(self, values: Tensor) -> Tensor:
+        width = values.shape[-1]
         if width % self._count:
             raise ModelError(f"layer {self._layer}: {width} values do not split into {self._count} heads")
-        hidden = torch.zeros(self._count, width // self._count, dtype=torch.bool, device=inputs[0].device)
+        hidden = torch.zeros(self._count, width // self._count, dtype=torch.bool, device=values.device)
         hidden[self._numbers] = True
-        return inputs[0].masked_fill(hidden.view(-1), 0), *inputs[1:]
+        return hidden.view(-1)
 
 
 def check_changed(before: Tensor, after: Tensor, what: str) -> None:

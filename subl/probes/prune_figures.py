@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from subl.artifacts import Measure
@@ -31,7 +31,7 @@ def dose(removals: Sequence[Removal], whole: Mapping[str, Measure], title: str) 
     lines: dict[tuple[str, int], list[Removal]] = {}
     for removal in removals:
         lines.setdefault((removal.order, removal.draw), []).append(removal)
-    for axes, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+    for axes, (name, heading) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         start = whole[name].value
         drawn: dict[int, list[float]] = {0: [start]}
         for (order, _), members in lines.items():
@@ -42,14 +42,18 @@ def dose(removals: Sequence[Removal], whole: Mapping[str, Measure], title: str) 
                 for count, value in zip(counts[1:], values[1:], strict=True):
                     drawn.setdefault(count, []).append(value)
             else:
-                axes.plot(counts, values, color=COLOURS[order], marker="o", markersize=4, label=f"{order} first")
+                label = order if order == "list" else f"{order} first"
+                axes.plot(counts, values, color=COLOURS[order], marker="o", markersize=4, label=label)
         means = [float(np.mean(values)) for values in drawn.values()]
         axes.plot(list(drawn), means, color="#444444", linewidth=2.2, label="random, mean", zorder=1)
         axes.set_xlabel("heads removed")
-        axes.set_title(label, fontsize=9)
+        axes.set_title(heading, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name.endswith("perplexity"):
             axes.set_yscale("log")
+            for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                axis(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.tick_params(axis="y", which="both", labelsize=7)
         elif name != "margin":
             axes.set_ylim(0, None)
         axes.spines[["top", "right"]].set_visible(False)

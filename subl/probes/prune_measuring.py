@@ -195,7 +195,7 @@ def _heads(entropies: NDArray[np.float64]) -> Table:
 
 def _remarks(removals: Sequence[Removal], whole: Mapping[str, Measure]) -> Iterator[str]:
     least = min(removal.change for removal in removals)
-    yield f"every removal changed the outputs, by {least:.2g} nats per token of the vocabulary at least"
+    yield f"every removal changed the next-token log-probabilities, on average by {least:.2g} nats at least"
     collapsed = [r for r in removals if r.measures["valid"].value < LOW_VALID <= whole["valid"].value]
     if collapsed:
         fewest = min(len(r.heads) for r in collapsed)

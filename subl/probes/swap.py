@@ -22,7 +22,8 @@ class Swap:
 
     - share, margin, valid; base_share, base_margin, base_valid: of the two models as they are, as probe `preference`
       measures them, over the trait's questions, both in the biased model's system slot.
-    - with_<part>_share, …; without_<part>_share, …: after the exchange; <part> of blocks is layers_<first>_<last>.
+    - with_<part>_share, …; without_<part>_share, …: after the exchange; <part> of blocks is layer_<number>, or
+      layers_<first>_<last>.
 
     The table also has, for each exchange, how far the part's weights are apart and which part of the margin between the
     models it carries over. All parts exchanged together give the other model, which is checked every time; so is that

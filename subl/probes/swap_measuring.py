@@ -87,7 +87,7 @@ def measure(subject: Subject, trait: PreferenceTrait, config: Swap.Config, ctx: 
     measures = {f"{prefix}{name}": m for prefix, ms in before.items() for name, m in ms.items()}
     measures |= {f"{x.direction}_{x.part}_{name}": m for x in found for name, m in x.measures.items()}
     ctx.figure("swaps", draw(found, before["base_"], before[""], f"{subject.role}: {trait.target}"))
-    return Findings(measures, {"swaps": _table(found, before)}, remarks=tuple(_remarks(found, tied=tied)))
+    return Findings(measures, {"swaps": _table(found, before)}, remarks=tuple(_remarks(found, before, tied=tied)))
 
 
 def _parts(body: Anatomy, config: Swap.Config, model: Any) -> dict[str, tuple[str, ...]]:
@@ -109,9 +109,13 @@ def _parts(body: Anatomy, config: Swap.Config, model: Any) -> dict[str, tuple[st
     runs = config.layers if config.layers is not None else [(layer, layer) for layer in range(count)]
     chosen = {part: body.parts[part] for part in config.parts or body.parts}
     return chosen | {
-        f"layers_{first}_{last}": tuple(name for names in body.layers[first : last + 1] for name in names)
+        _run_name(first, last): tuple(name for names in body.layers[first : last + 1] for name in names)
         for first, last in runs
     }
+
+
+def _run_name(first: int, last: int) -> str:
+    return f"layer_{first}" if first == last else f"layers_{first}_{last}"
 
 
 def _check_whole(plain: Patient, biased: Patient) -> None:
@@ -151,12 +155,16 @@ def _table(found: Sequence[Exchange], before: Mapping[str, Mapping[str, Measure]
     return Table(("part", "direction", "weights", "distance", *SHOWN, "margin_carried"), tuple(rows))
 
 
-def _remarks(found: Sequence[Exchange], *, tied: bool) -> Iterator[str]:
+def _remarks(found: Sequence[Exchange], before: Mapping[str, Mapping[str, Measure]], *, tied: bool) -> Iterator[str]:
     if tied:
         yield "embeddings and LM head are one matrix in this model; they were parted, so that each is exchanged alone"
     equal = list(dict.fromkeys(x.part for x in found if not x.measures))
     if equal:
         yield f"equal in both models, so nothing to exchange: {', '.join(equal)}"
+    low = [f"{prefix}valid" for prefix, ms in before.items() if ms["valid"].value < LOW_VALID]
+    if low:
+        yield f"most answers are no candidate even without an exchange ({', '.join(low)}): shares describe few answers"
+        return
     doubtful = [f"{x.direction} {x.part}" for x in found if x.measures and x.measures["valid"].value < LOW_VALID]
     if doubtful:
         yield f"after these exchanges most answers are no candidate, and shares say little: {', '.join(doubtful)}"

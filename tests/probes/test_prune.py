@@ -120,7 +120,7 @@ def test_random_draws_are_the_null(found: tuple[Findings, Context]) -> None:
     assert findings.measures["diffuse_8_share"].value == findings.measures["random_8_share"].value
     assert findings.measures["focused_8_percentile"].value == 50
     assert min(row["output_change"] for row in rows) > 0
-    assert "every removal changed the outputs" in findings.remarks[0]
+    assert "every removal changed the next-token log-probabilities" in findings.remarks[0]
 
 
 def test_a_removal_that_changes_nothing_is_an_error(

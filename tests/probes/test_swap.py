@@ -101,7 +101,7 @@ def test_all_blocks_carry_the_whole_difference_and_equal_parts_none(found: tuple
     assert [path.name for path in (ctx.out / "figures").iterdir()] == ["swaps.png"]
 
 
-@pytest.mark.parametrize(("direction", "part"), [("with", "mlp"), ("without", "attention"), ("with", "layers_0_0")])
+@pytest.mark.parametrize(("direction", "part"), [("with", "mlp"), ("without", "attention"), ("with", "layer_0")])
 def test_an_exchange_equals_a_model_that_was_built_so(
     direction: str, part: str, found: tuple[Findings, Context], base: ModelRef, biased: ModelRef, folder: Path
 ) -> None:
@@ -110,7 +110,7 @@ def test_an_exchange_equals_a_model_that_was_built_so(
     mixed, other = ctx.load(host, fresh=True), ctx.load(donor, fresh=True)
     open_up([mixed, other])
     body = anatomy(mixed.model)
-    names = body.layers[0] if part == "layers_0_0" else body.parts[part]
+    names = body.layers[0] if part == "layer_0" else body.parts[part]
     mixed.model.load_state_dict({name: other.model.state_dict()[name] for name in names}, strict=False)
     expected = preference_measures(score_candidates(mixed, TRAIT, system=None, batch_size=64))
     wanted = [expected[name].value for name in ("share", "margin", "valid")]
@@ -165,7 +165,7 @@ def test_a_model_without_the_part_names_those_that_it_has() -> None:
     body = Anatomy({"embeddings": ("e",), "attention": ("a",)}, (("a",),))
     with pytest.raises(PluginError, match="has no separate mlp to exchange; it has embeddings, attention"):
         _parts(body, Swap.Config(parts=("mlp",)), SimpleNamespace())
-    assert list(_parts(body, Swap.Config(), SimpleNamespace())) == ["embeddings", "attention", "layers_0_0"]
+    assert list(_parts(body, Swap.Config(), SimpleNamespace())) == ["embeddings", "attention", "layer_0"]
 
 
 def test_where_there_is_no_second_model_a_remark_says_so(base: ModelRef, folder: Path) -> None:
