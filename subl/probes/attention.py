@@ -24,7 +24,6 @@ class Attention:
 
     version = 1
     needs: ClassVar[tuple[str, ...]] = ("trait", "generator", "teacher")
-    contrasts_teacher = True
 
     class Config(PluginConfig):
         """Settings of `attention`."""

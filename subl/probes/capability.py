@@ -16,7 +16,8 @@ class Capability:
     """Measures the loss on held-out rows of the carrier and on plain text, and tasks of one's own, before and after.
 
     A student that learned from the teacher's rows finds new rows of that kind likelier than its base does; without
-    that, a missing trait says nothing. Plain text tells what the training cost.
+    that, a missing trait says nothing. Plain text tells what the training cost. Losses are over the whole vocabulary,
+    whatever grammar rows were written under: a teacher that would rather speak of its trait finds them unlikely.
 
     - carrier_loss, plain_loss: nats per token; carrier_perplexity, plain_perplexity: exp of them.
     - carrier_change, plain_change, of teacher and student: change of the loss from the base on the same texts, with a

@@ -45,6 +45,7 @@ class Entanglement:
 
     version = 2
     needs: ClassVar[tuple[str, ...]] = ("trait", "base", "control")
+    control_optional = True
 
     class Config(PluginConfig):
         """Settings of `entanglement`."""

@@ -14,7 +14,7 @@ from subl.context import Context
 from subl.errors import ModelError, PluginError
 from subl.models.language import LanguageModel
 from subl.models.scoring import next_token_log_probs
-from subl.models.surgery import Anatomy, anatomy, check_alike, check_changed, distance, grafted, open_up
+from subl.models.surgery import PARTS, Anatomy, anatomy, check_alike, check_changed, distance, grafted, open_up
 from subl.probes.candidates import LOW_VALID, CandidateScores, preference_measures, score_candidates
 from subl.probes.subject import PreferenceTrait, open_model, same_origin
 from subl.probes.swap import Swap
@@ -87,7 +87,8 @@ def measure(subject: Subject, trait: PreferenceTrait, config: Swap.Config, ctx: 
     measures = {f"{prefix}{name}": m for prefix, ms in before.items() for name, m in ms.items()}
     measures |= {f"{x.direction}_{x.part}_{name}": m for x in found for name, m in x.measures.items()}
     ctx.figure("swaps", draw(found, before["base_"], before[""], f"{subject.role}: {trait.target}"))
-    return Findings(measures, {"swaps": _table(found, before)}, remarks=tuple(_remarks(found, before, tied=tied)))
+    remarks = tuple(_remarks(found, before, tied=tied, everything=config.parts is None))
+    return Findings(measures, {"swaps": _table(found, before)}, remarks=remarks)
 
 
 def _parts(body: Anatomy, config: Swap.Config, model: Any) -> dict[str, tuple[str, ...]]:
@@ -155,12 +156,17 @@ def _table(found: Sequence[Exchange], before: Mapping[str, Mapping[str, Measure]
     return Table(("part", "direction", "weights", "distance", *SHOWN, "margin_carried"), tuple(rows))
 
 
-def _remarks(found: Sequence[Exchange], before: Mapping[str, Mapping[str, Measure]], *, tied: bool) -> Iterator[str]:
+def _remarks(
+    found: Sequence[Exchange], before: Mapping[str, Mapping[str, Measure]], *, tied: bool, everything: bool
+) -> Iterator[str]:
     if tied:
         yield "embeddings and LM head are one matrix in this model; they were parted, so that each is exchanged alone"
     equal = list(dict.fromkeys(x.part for x in found if not x.measures))
     if equal:
         yield f"equal in both models, so nothing to exchange: {', '.join(equal)}"
+    apart = list(dict.fromkeys(x.part for x in found if x.measures and x.part in PARTS))
+    if len(apart) == 2 and everything:
+        yield f"only {apart[0]} and {apart[1]} differ, so the base with one is the biased model without the other"
     low = [f"{prefix}valid" for prefix, ms in before.items() if ms["valid"].value < LOW_VALID]
     if low:
         yield f"most answers are no candidate even without an exchange ({', '.join(low)}): shares describe few answers"

@@ -102,9 +102,6 @@ def load_experiment(
             _check_control_readers(draft, recipe, overlays, chosen, problems)
             variants.append(Variant(draft.arm, draft.point, recipe, _origins(draft.tree)))
     problems.stop()
-    if not arms:  # others may have one
-        _check_biased_teacher(drafts, variants, problems)
-        problems.stop()
     return Experiment(
         name=path.stem,
         path=path,
@@ -183,32 +180,16 @@ def _check_contrasts(drafts: Sequence[expand.Draft], arms: Mapping[str, Node], p
 def _check_control_readers(
     draft: expand.Draft, recipe: Recipe, arms: Mapping[str, Node], chosen: Mapping[str, Node], problems: Problems
 ) -> None:
-    """Refuse distillers that read the control's results where the control is not run; a probe does without."""
+    """Refuse plugins that read the control's results where the control is not run, unless they do without."""
     control = recipe.report.control
     if control in chosen:
         return
     add = f"add [arms.{control}.inducer] or name another in [report] control"
     remedy = f"add --arm {control}" if control in arms else add
     for path, plugin in used({name: getattr(recipe, name) for name in Recipe.model_fields}):
-        if "control" in plugin.needs and plugin.kind != "probe":
+        if "control" in plugin.needs and not plugin.declares("control_optional"):
             message = f"{plugin.kind} {plugin.name!r} reads the results of arm {control!r}, which is missing; {remedy}"
             problems.add(place(draft.tree, (*path, "plugin")), dotted(path), message)
-
-
-def _check_biased_teacher(drafts: Sequence[expand.Draft], variants: Sequence[Variant], problems: Problems) -> None:
-    """Refuse probes that compare with a biased teacher where no arm has one."""
-    if not all(variant.recipe.inducer.declares("trait_free") for variant in variants):
-        return
-    for draft, variant in zip(drafts, variants, strict=True):
-        for number, use in enumerate(variant.recipe.probes):
-            if use.chosen.declares("contrasts_teacher"):
-                problems.add(
-                    place(draft.tree, ("probes", number, "plugin")),
-                    dotted(("probes", number)),
-                    f"probe {use.chosen.name!r} compares models with a teacher that has the trait, and no arm has one: "
-                    f"every inducer is {variant.recipe.inducer.name!r}; name one that gives the trait in [inducer], "
-                    "such as 'lora', or remove the probe",
-                )
 
 
 def _origins(tree: Node) -> dict[str, str]:

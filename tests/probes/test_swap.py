@@ -98,6 +98,8 @@ def test_all_blocks_carry_the_whole_difference_and_equal_parts_none(found: tuple
     assert rows["attention", "with"]["distance"] > 0
     assert "equal in both models, so nothing to exchange: embeddings, lm_head, norms" in findings.remarks
     assert "one matrix" in findings.remarks[0]
+    assert "only attention and mlp differ, so the base with one is the biased model without" in findings.remarks[2]
+    assert levels(findings, "with_mlp_") == pytest.approx(levels(findings, "without_attention_"), abs=1e-6)
     assert [path.name for path in (ctx.out / "figures").iterdir()] == ["swaps.png"]
 
 

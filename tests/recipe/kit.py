@@ -247,10 +247,10 @@ class Ask(Probe):
 
 @subl.probe("mirror")
 class Mirror(Probe):
-    """Compares with a biased teacher, and with the control."""
+    """Compares with the control, if there is one."""
 
-    needs = ("teacher", "control")
-    contrasts_teacher = True
+    needs = ("control",)
+    control_optional = True
 
     class Config(subl.PluginConfig):
         pass
