@@ -45,7 +45,7 @@ def draw(found: Sequence[Exchange], base: Mapping[str, Measure], own: Mapping[st
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#eeeeee")
         axes.set_axisbelow(True)
-    panels[0].set_yticks(range(len(parts)), [part.replace("_", " ") for part in parts])
+    panels[0].set_yticks(range(len(parts)), [_label(part) for part in parts])
     panels[0].set_ylim(len(parts) - 0.4, -0.6)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
@@ -53,3 +53,8 @@ def draw(found: Sequence[Exchange], base: Mapping[str, Measure], own: Mapping[st
         f"{title}; lines start at the model that is changed; hollow: most answers are no candidate", fontsize=10
     )
     return figure
+
+
+def _label(part: str) -> str:
+    kind, *rest = part.split("_")
+    return f"layers {'–'.join(rest)}" if kind == "layers" else part.replace("_", " ")

@@ -24,6 +24,8 @@ SHOWN = ("share", "margin", "valid")
 """Measures of each exchange."""
 CHECKED = 8
 """Questions whose whole next-token distribution shows whether an exchange changes anything."""
+LEAST = 0.1
+"""Margins of the two models that differ by fewer nats have no parts worth naming."""
 NOISE = 1e-3
 """Nats by which equal weights may differ in two models' outputs."""
 
@@ -151,7 +153,8 @@ def _table(found: Sequence[Exchange], before: Mapping[str, Mapping[str, Measure]
     for x in found:
         values = [x.measures[name].value if x.measures else None for name in SHOWN]
         start, end = (low, high) if x.direction == "with" else (high, low)
-        carried = (x.measures["margin"].value - start) / (end - start) if x.measures and high != low else None
+        told = x.measures and abs(high - low) >= LEAST
+        carried = (x.measures["margin"].value - start) / (end - start) if told else None
         rows.append((x.part, x.direction, x.weights, x.distance, *values, carried))
     return Table(("part", "direction", "weights", "distance", *SHOWN, "margin_carried"), tuple(rows))
 
