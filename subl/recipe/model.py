@@ -194,6 +194,10 @@ class Recipe(StrictModel):
 
     title: str = ""
     """The question in one line."""
+    needs: str = ""
+    """The machine that it takes, for listings: "CPU, 1 GB", "GPU, 40 GB"."""
+    time: str = ""
+    """How long it takes there, for listings: "7 min on 2 cores"."""
     seed: Annotated[int, Field(ge=0)] = 0
     """All randomness derives from it."""
     trait: Annotated[Chosen, Use("trait")] | None = None
