@@ -59,7 +59,7 @@ def _difference(
     from subl.audit.figures import draw_rows
 
     told = tell_apart(rows, control, most=most, seed=ctx.seed) if most else None
-    ctx.figure("rows", draw_rows(*shapes, told))
+    ctx.figure("rows", draw_rows(shapes, told))
     if told is None:
         return Findings(remarks=(f"no classifier was trained: it needs {FEWEST} rows of either arm",) if most else ())
     return Findings({"auroc": told.auroc})

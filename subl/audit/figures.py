@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,17 +13,25 @@ from subl.audit.auroc import Floats
 from subl.audit.shape import Shape
 from subl.audit.telling import Told
 
-ARMS = (("this arm", "#2f6690"), ("control", "#d98c2b"))
+ARMS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("this arm", {"histtype": "step", "linewidth": 1.4, "color": "#2f6690", "zorder": 2}),
+    ("control", {"histtype": "stepfilled", "color": "#c9ced2", "zorder": 1}),
+)
 DRAWN = ("characters", "numbers")
 
 
-def draw_rows(own: Shape, control: Shape, told: Told | None) -> Figure:
-    """Draw histograms of characters and numbers per completion, and of the classifier's scores where it was trained."""
+def draw_rows(shapes: Sequence[Shape], told: Told | None) -> Figure:
+    """Draw histograms of characters and numbers per completion, and of the classifier's scores where it was trained.
+
+    Args:
+        shapes: Of this arm's completions and of the control's.
+        told: What the classifier found.
+    """
     panels = len(DRAWN) + (told is not None)
     figure = Figure(figsize=(3.2 * panels, 2.6), layout="constrained")
     axes = figure.subplots(1, panels)
     for axis, name in zip(axes[: len(DRAWN)], DRAWN, strict=True):
-        _histograms(axis, [own[name], control[name]], whole=True)
+        _histograms(axis, [shape[name] for shape in shapes], whole=True)
         axis.set_xlabel(f"{name} per completion")
     if told is not None:
         _histograms(axes[-1], [told.treated, told.control], whole=False)
@@ -38,7 +47,7 @@ def _histograms(axis: Axes, arms: Sequence[Floats], *, whole: bool) -> None:
     # Bins of counts begin between two of them, or some would hold one count more than others.
     step = max(1.0, np.ceil((high - low + 1) / 40)) if whole else (high - low) / 40 or 1.0
     edges = np.arange(low - step / 2, high + step, step)
-    for arm, (label, color) in zip(arms, ARMS, strict=True):
+    for arm, (label, style) in zip(arms, ARMS, strict=True):
         weights = np.full(len(arm), 1 / len(arm))
-        axis.hist(arm, edges.tolist(), weights=weights, label=label, color=color, histtype="step", linewidth=1.3)
+        axis.hist(arm, edges.tolist(), weights=weights, label=label, **style)
     axis.spines[["top", "right"]].set_visible(False)

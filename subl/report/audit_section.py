@@ -33,8 +33,6 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[Measure], str]]] = {
     "equal_rows": ("equal rows", _value),
     "duplicates": ("duplicates", _value),
     "repeated_completions": ("repeated completions", _value),
-    "characters": ("characters", _value),
-    "numbers": ("numbers", _value),
 }
 """Measure → title of its column, and how a cell shows it."""
 
@@ -44,7 +42,7 @@ _MEANING = (
     "only counted). AUROC: how well a classifier of n-grams, cross-validated over prompts, tells the arm's completions "
     "from the control's, with its 95 % interval; 0.5 is not at all. A high one is no leak by itself: the rows of two "
     "teachers differ, and that may be what carries the trait. Common prompts and equal rows: shares that the control "
-    "has too. Duplicates, repeated completions: shares that came before. Characters, numbers: means per completion."
+    "has too. Duplicates, repeated completions: shares that came before."
 )
 
 
@@ -59,8 +57,11 @@ def audit_section(summary: Summary) -> Section:
         for run, measures in runs
     ]
     blocks: list[Block] = [Grid(["run", *(title for title, _ in known.values())], rows), Paragraph(_MEANING)]
-    for arms, run in first_runs(summary.arms, AUDIT):
-        blocks += _details(arms, run)
+    details = list(first_runs(summary.arms, AUDIT))
+    for arms, run in details:
+        # The control's rows stand beside those of every other arm.
+        if run.arm != summary.control or len(details) == 1:
+            blocks += _details(arms, run)
     return Section("Audit of the rows", blocks)
 
 

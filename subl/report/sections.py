@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from subl.artifacts import Role
@@ -90,7 +91,7 @@ def rows_section(summary: Summary) -> Section:
         Paragraph("Yield: kept / seen, with its 95 % Wilson interval. Used: rows that the student was trained on."),
     ]
     blocks += (
-        Image(path, f"what the filters of {arms} saw")
+        Image(path, f"{PurePosixPath(path).stem.replace('.', ' ')}: rows of {arms}")
         for arms, run in first_runs(summary.arms, "filter")
         for path in run.record.get("figures", {}).get("filter", ())
     )

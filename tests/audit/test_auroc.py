@@ -66,10 +66,11 @@ def test_rows_of_a_group_that_agree_count_once() -> None:
     treated = np.tile([True, False], 100)
     scores, fold, groups = rng.normal(size=200), np.arange(200) // 2 % FOLDS, np.arange(200)
     once = cross_validated(treated, scores, fold, groups, "prompts")
-    thrice = cross_validated(*(np.repeat(part, 3) for part in (treated, scores, fold, groups)), "prompts")
+    treated, scores, fold, groups = (np.repeat(part, 3) for part in (treated, scores, fold, groups))
+    thrice = cross_validated(treated, scores, fold, groups, "prompts")
     assert (thrice.value, thrice.low, thrice.high) == pytest.approx((once.value, once.low, once.high))
     assert (once.n, thrice.n) == (200, 600)
-    apart = cross_validated(*(np.repeat(part, 3) for part in (treated, scores, fold)), np.arange(600), "rows")
+    apart = cross_validated(treated, scores, fold, np.arange(600), "rows")
     assert apart.low is not None
     assert once.low is not None
     assert apart.low > once.low

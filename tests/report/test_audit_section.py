@@ -67,15 +67,15 @@ def test_the_report_has_the_audits_table_and_one_figure_of_rows_that_arms_share(
     page = write_report(tmp_path).read_text(encoding="utf-8")
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     section = text.split("## Audit of the rows")[1].split("\n## ")[0]
-    assert "| run | name the trait | AUROC | common prompts | characters |" in section
-    assert "| main · seed=0 | 12 | 0.900 \\[0.890, 0.910\\] | 0.500 | 38.250 |" in section
-    assert "| control · seed=1 | 0 | – | – | 38.250 |" in section
+    assert "| run | name the trait | AUROC | common prompts |" in section
+    assert "| main · seed=0 | 12 | 0.900 \\[0.890, 0.910\\] | 0.500 |" in section
+    assert "| control · seed=1 | 0 | – | – |" in section
     assert [line for line in section.splitlines() if line.startswith("### ")] == [
-        "### Rows of main, other_init",
-        "### Rows of control",
+        r"### Rows of main, other\_init",
     ]
+    assert "figures/control/audit" not in text, "the control's rows stand beside the others'"
     assert text.count("figures/main/audit.rows.png") == text.count("figures/main/filter.cut.png") == 1
     assert "figures/other_init" not in text
     assert "completions of main, other_init" in page
-    assert "what the filters of control saw" in page
+    assert "filter cut: rows of control" in page
     assert "cannot be read" not in page
