@@ -96,7 +96,8 @@ class Plan:
     def order(self) -> list[int]:
         """Return the variants' positions in running order: as they stand, but controls first if others read them."""
         positions = range(len(self.variants))
-        if not any("control" in stage.inputs for plan in self.variants for stage in plan.stages):
+        # Audits need only its rows, which are made for them before its turn: main's teacher is checked before.
+        if not any("control" in s.inputs and s.kind != "audit" for plan in self.variants for s in plan.stages):
             return list(positions)
         return sorted(positions, key=lambda position: not _is_control(self.variants[position].variant))
 
