@@ -39,13 +39,13 @@ VARIANT_FIELDS: Mapping[str, str] = {
     "target": "what the trait is about; null without a trait",
     "status": "missing, finished, failed or interrupted",
     "error": "why it failed",
-    "findings": "check or <role>.<probe> → measures (value, low, high, n, interval), tables, remarks, problems",
+    "findings": "check, audit or <role>.<probe> → measures (value, low, high, n, interval), tables, remarks, problems",
     "stages": "stage, kind, plugin, fingerprint, cached, seconds",
     "data": "rows kept, rows seen, reason → rows rejected",
     "samples": "the first rows that the student was trained on: prompt, completion",
     "updates": "optimizer updates of the student",
     "rendering": "digest of the chat rendering that the student was trained with",
-    "figures": "check, filter or <role>.<probe> → paths relative to the run folder",
+    "figures": "check, filter, audit or <role>.<probe> → paths relative to the run folder",
 }
 """The fields of one of its variants; numbers that do not exist are null."""
 
@@ -106,13 +106,13 @@ class Run:
 
     @property
     def faults(self) -> dict[str, list[str]]:
-        """What checks and probes found wrong: "check" or "<role>.<probe>" → problems."""
+        """What checks, audits and probes found wrong: "check", "audit" or "<role>.<probe>" → problems."""
         found = self.record.get("findings", {})
         return {name: list(record["problems"]) for name, record in found.items() if record.get("problems")}
 
     @property
     def problems(self) -> list[str]:
-        """What checks and probes found wrong, in one list."""
+        """What checks, audits and probes found wrong, in one list."""
         return [problem for problems in self.faults.values() for problem in problems]
 
 

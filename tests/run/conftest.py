@@ -32,6 +32,8 @@ plugin = "toy"
 plugin = "toy"
 [[probes]]
 plugin = "toy"
+[audit]
+classifier_rows = 0
 [compute]
 device = "cpu"
 [tracking]
