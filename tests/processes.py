@@ -1,8 +1,8 @@
 """Processes that start in no time: forked from one that has imported everything, once per worker.
 
-A fork is a process as a user's is: its own memory, folder, environment, signals and exit code. Two things it cannot show:
-what an import costs or drags in, and whether results depend on the seed of string hashes, which forks of one worker share.
-Tests of those start Python themselves.
+A fork is a process as a user's is: its own memory, folder, environment, signals and exit code. Two things it cannot
+show: what an import costs or drags in, and whether results depend on the seed of string hashes, which the forks of one
+worker share. Tests of those start Python themselves.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def _command_line(*arguments: str) -> int:
     return main()
 
 
-def _work(texts: str, cwd: Path, environment: dict[str, str], function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+def _work(
+    texts: str, cwd: Path, environment: dict[str, str], function: Callable[..., Any], arguments: Sequence[Any]
+) -> None:
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(Path(texts) / name, os.O_WRONLY | os.O_CREAT), stream)
     os.environ.clear()
