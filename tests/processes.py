@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 IMPORTED = [
+    "tests",
     "subl.cli",
     "subl.run.runner",
     "subl.report.document",

@@ -162,5 +162,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert where.startswith(str(site))
     listed = json.loads(run("-m", "subl", "recipes", "list", "--json").stdout)
     assert {"micro_owl", "smoke"} <= {recipe["name"] for recipe in listed}
+    valid = run("-m", "subl", "validate", "micro_distinct")
+    assert valid.returncode == 0, valid.stderr
     done = run("-m", "subl", "run", "smoke", "--until", "check", "--set", "tracking.enabled=false")
     assert done.returncode == 0, done.stdout + done.stderr
