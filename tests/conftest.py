@@ -1,6 +1,10 @@
-"""The order of the tests."""
+"""The order of the tests, and no limits of time on examples: other processes take theirs."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tests", settings(), deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ worker share. Tests of those start Python themselves.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -36,6 +37,13 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(IMPORTED)
 
 
+@atexit.register
+def _end_what_failed_tests_left() -> None:
+    # Python would wait for them.
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
 class Running:
     """A process that was started.
 
@@ -55,7 +63,7 @@ class Running:
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
 
-    def wait(self, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def wait(self, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Return exit code and texts; a process that takes longer is killed and is an error."""
         self.process.join(timeout)
         if self.process.is_alive():
