@@ -97,7 +97,7 @@ def test_a_cached_run_starts_no_framework(smoked: Path, tmp_path: Path) -> None:
     shutil.copytree(smoked / ".subl", tmp_path / ".subl")
     code = (
         "import sys; from subl.cli import main; "
-        f"print(main({SMOKE!r}), [name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
+        f"print(main({SMOKE!r}), [name for name in ('torch', 'transformers', 'datasets', 'scipy.stats') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
