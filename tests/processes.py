@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -58,10 +57,6 @@ class Running:
 
     def alive(self) -> bool:
         return self.process.is_alive()
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process.pid is not None
-        os.kill(self.process.pid, number)
 
     def wait(self, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Return exit code and texts; a process that takes longer is killed and is an error."""
