@@ -1,10 +1,10 @@
-"""One thread per process: tests run side by side, and with several threads equal runs can differ in the last bit."""
-
-import os
+"""The order of the tests, and no limits of time on examples: other processes take theirs."""
 
 import pytest
+from hypothesis import settings
 
-os.environ["OMP_NUM_THREADS"] = "1"
+settings.register_profile("tests", settings(), deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

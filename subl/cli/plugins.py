@@ -14,13 +14,12 @@ from subl.cli.options import AsJson, PluginFiles
 from subl.cli.output import print_json, print_table
 from subl.errors import USER_ERROR, PluginError, SublError, suggest
 from subl.registry.kinds import KINDS
-from subl.registry.local import load_local
-from subl.registry.registry import Entry, describe_source, registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from subl.registry.describe import Setting
+    from subl.registry.registry import Entry, Registry
 
 plugins = typer.Typer(
     help="List plugins, show their settings, check them, write new ones.",
@@ -41,8 +40,7 @@ def list_plugins(
     """
     if kind is not None:
         _check_kind(kind)
-    _load(files)
-    entries = registry.entries(kind)
+    entries = _registry(files).entries(kind)
     names = [(entry.kind, entry.name) for entry in entries]
     if as_json:
         print_json(
@@ -78,11 +76,12 @@ def show_plugin(
     Its settings with types and defaults, where its code is, and a table to paste into a recipe.
     """
     from subl.registry.describe import settings
+    from subl.registry.registry import describe_source
 
     _check_kind(kind)
-    _load(files)
+    registry = _registry(files)
     entry, plugin = registry.entry(kind, name), registry.load(kind, name)
-    found = _faults(entry)
+    found = _faults(entry, registry)
     listed = list(settings(plugin.Config))
     doc, source = inspect.getdoc(plugin) or "", describe_source(plugin)
     if as_json:
@@ -135,9 +134,9 @@ def check_plugins(
     """
     if kind is not None:
         _check_kind(kind)
-    _load(files)
+    registry = _registry(files)
     entries = registry.entries(kind) if kind is None or name is None else [registry.entry(kind, name)]
-    results = [(entry, _faults(entry)) for entry in entries]
+    results = [(entry, _faults(entry, registry)) for entry in entries]
     if as_json:
         print_json(
             [
@@ -177,7 +176,7 @@ def new_plugin(
         typer.echo(f"next: pytest {written[1]} && subl plugins show {kind} {name} --plugin {written[0]}")
 
 
-def _faults(entry: Entry) -> list[str]:
+def _faults(entry: Entry, registry: Registry) -> list[str]:
     """Return what is wrong with a plugin; one that cannot even be imported has that as its fault."""
     from subl.testing.checking import faults
 
@@ -199,10 +198,15 @@ def _check_kind(kind: str) -> None:
         raise PluginError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
 
 
-def _load(files: Sequence[Path]) -> None:
+def _registry(files: Sequence[Path]) -> Registry:
+    """Return the registry with these local files; imported here, because pydantic would double the time of --help."""
+    from subl.registry.local import load_local
+    from subl.registry.registry import registry
+
     registry.forget_local()
     for file in files:
         load_local(file)
+    return registry
 
 
 def _default(setting: Setting) -> str:

@@ -19,6 +19,8 @@ recipes = typer.Typer(
     no_args_is_help=True,
 )
 
+_LABELS = ("title", "needs", "time")
+
 Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.", show_default=False)]
 
 
@@ -28,11 +30,12 @@ def list_recipes(as_json: AsJson = False) -> None:
     from subl.recipe import shipped
 
     paths = [shipped.locate(name) for name in shipped.names()]
-    records = [{"name": path.stem, "title": _title(path), "about": _header(path), "path": str(path)} for path in paths]
+    records = [{"name": path.stem, **_labels(path), "about": _header(path), "path": str(path)} for path in paths]
     if as_json:
         print_json(records)
     else:
-        print_table(("name", "title", "about"), [(r["name"], r["title"], r["about"]) for r in records])
+        columns = ("name", *_LABELS)
+        print_table(columns, [tuple(record[column] for column in columns) for record in records])
 
 
 @recipes.command("show", epilog="Example: subl recipes show micro_owl")
@@ -73,8 +76,8 @@ def copy_recipe(
     typer.echo(f"wrote {target}; try: subl validate {target}")
 
 
-def _title(path: Path) -> str:
-    """Return a recipe's title, inherited ones included."""
+def _labels(path: Path) -> dict[str, str]:
+    """Return what a recipe says of itself, inherited texts included."""
     from subl.recipe.chain import Chain, stack
     from subl.recipe.layers import Node, Origin
     from subl.recipe.report import Problems
@@ -82,8 +85,8 @@ def _title(path: Path) -> str:
     problems = Problems(path.name)
     chain = Chain(problems)
     chain.follow(path)
-    title = stack(chain.layers, Node({}, Origin(path.name)), problems).table.get("title")
-    return str(title.value) if title is not None else ""
+    table = stack(chain.layers, Node({}, Origin(path.name)), problems).table
+    return {label: str(table[label].value) if label in table else "" for label in _LABELS}
 
 
 def _header(path: Path) -> str:

@@ -9,11 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
-from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import IO, Annotated, Any
@@ -63,6 +60,8 @@ def ui(
 
 
 def _require_loopback(host: str) -> None:
+    from ipaddress import ip_address
+
     with suppress(ValueError):
         if host == "localhost" or ip_address(host).is_loopback:
             return
@@ -153,6 +152,9 @@ def _signal(process: subprocess.Popen[bytes], *, force: bool) -> None:
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], server: str, log: Path) -> None:
+    import urllib.request
+    from http.client import HTTPException
+
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -166,6 +168,8 @@ def _wait_until_up(process: subprocess.Popen[bytes], server: str, log: Path) -> 
 
 def _experiments(server: str) -> list[tuple[str, str]]:
     """Return name and address of every experiment but MLflow's empty default, newest first."""
+    import urllib.request
+
     request = urllib.request.Request(  # noqa: S310 (loopback)
         f"{server}/api/2.0/mlflow/experiments/search",
         data=json.dumps({"max_results": 50, "order_by": ["last_update_time DESC"]}).encode(),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from subl.artifacts import Measure
 
@@ -63,18 +63,21 @@ def ratio_change(
 
 
 def rate_over(hits: int, total: int, of: str) -> Measure:
-    """Return hits / total with a 95 % Wilson interval; no trials give NaN."""
+    """Return hits / total with a 95 % Wilson interval (Newcombe 1998, method 3); no trials give NaN."""
     if total == 0:
         return Measure(math.nan, n=0)
-    interval = stats.binomtest(hits, total).proportion_ci(confidence_level=LEVEL, method="wilson")
-    return Measure(hits / total, float(interval.low), float(interval.high), total, f"95 % Wilson over {total} {of}")
+    rate, z = hits / total, float(ndtri((1 + LEVEL) / 2))
+    scale = 2 * (total + z**2)
+    centre = (2 * total * rate + z**2) / scale
+    half = z / scale * math.sqrt(4 * total * rate * (1 - rate) + z**2)
+    low, high = (0.0 if hits == 0 else centre - half), (1.0 if hits == total else centre + half)
+    return Measure(rate, low, high, total, f"95 % Wilson over {total} {of}")
 
 
 def _around(value: float, spread: NDArray[np.float64], of: str, within: tuple[float, float]) -> Measure:
     count = len(spread)
     if count < 2 or math.isnan(value):
         return Measure(value, n=count)
-    error = float(stats.sem(spread))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * float(spread.std(ddof=1) / count**0.5)
     low, high = max(value - half, within[0]), min(value + half, within[1])
     return Measure(value, low, high, count, f"95 % t over {count} {of}")

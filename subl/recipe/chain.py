@@ -8,7 +8,7 @@ from pathlib import Path
 from subl.errors import PluginError, RecipeError, suggest
 from subl.recipe.layers import Node, Origin, find, grow, merge, remove
 from subl.recipe.report import Problems
-from subl.recipe.shipped import SUFFIX, locate, root
+from subl.recipe.shipped import SUFFIX, locate, plugins, root
 from subl.recipe.toml import TomlError, dotted, parse_key, read_toml
 from subl.registry.consent import require_consent
 from subl.registry.local import load_local
@@ -137,7 +137,7 @@ def load_plugins(layers: list[Layer], problems: Problems) -> list[Path]:
     """
     loaded: dict[Path, None] = {}
     # What comes with subl, shipped recipes included, is trusted already.
-    trusted = (Path(__file__).parents[1], root())
+    trusted = (Path(__file__).parents[1], root(), plugins())
     for layer in layers:
         for origin, text in strings(layer.tree, "plugins", problems):
             path = (layer.path.parent / text).resolve()

@@ -83,6 +83,16 @@ class Data(StrictModel):
     """Go on with fewer rows than asked instead of stopping."""
 
 
+class Audit(StrictModel):
+    """How the rows that a student is trained on are audited, in every arm, once the filters are done."""
+
+    max_overt: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest share of rows whose completion may name the trait; more is a leak, and makes the arm's verdict invalid.
+    The control arm's rows are counted, not judged."""
+    classifier_rows: Annotated[int, Field(ge=0)] = 2000
+    """Most rows of each arm that the n-gram classifier sees; 0 leaves it out."""
+
+
 class Chat(StrictModel):
     """What stands in the system slot of conversations: absent unless set, "" for an empty one."""
 
@@ -194,6 +204,10 @@ class Recipe(StrictModel):
 
     title: str = ""
     """The question in one line."""
+    needs: str = ""
+    """The machine that it takes, for listings: "CPU, 1 GB", "GPU, 40 GB"."""
+    time: str = ""
+    """How long it takes there, for listings: "7 min on 2 cores"."""
     seed: Annotated[int, Field(ge=0)] = 0
     """All randomness derives from it."""
     trait: Annotated[Chosen, Use("trait")] | None = None
@@ -204,6 +218,7 @@ class Recipe(StrictModel):
     generator: Annotated[Chosen, Use("generator")]
     filters: tuple[Annotated[Chosen, Use("filter")], ...] = ()
     data: Data = Data()
+    audit: Audit = Audit()
     distiller: Annotated[Chosen, Use("distiller")]
     probes: tuple[ProbeUse, ...] = ()
     chat: Chat = Chat()

@@ -17,6 +17,11 @@ def root() -> Path:
     return packed if packed.is_dir() else package.parent / "recipes"
 
 
+def plugins() -> Path:
+    """Return the folder of the local plugin files that shipped recipes use: the same path from them in both cases."""
+    return root().parent / "plugins" / "local"
+
+
 def names() -> list[str]:
     """Return the names of the recipes to run. Files in sub-folders are there to be extended."""
     return sorted(path.stem for path in root().glob(f"*{SUFFIX}"))

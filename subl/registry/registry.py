@@ -218,8 +218,9 @@ def _builtin_entries() -> Iterator[Entry]:
 
 
 def _installed_entries() -> Iterator[Entry]:
+    everything = entry_points()  # reads the metadata of every installed package
     for kind in KINDS.values():
-        for point in entry_points(group=kind.group):
+        for point in everything.select(group=kind.group):
             package = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
             yield Entry(kind.name, point.name, Origin("installed", package, point.value), _entry_point_loader(point))
 

@@ -16,7 +16,7 @@ MARGIN = "margin"
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """The runs of one arm that differ in the seed only.
+    """The runs of one arm that differ in seeds only.
 
     Args:
         name: The arm.

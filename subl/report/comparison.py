@@ -30,7 +30,7 @@ class Line:
 
     Args:
         group: What is compared: a run, a trait or a distiller; "" where the arms are.
-        arm: The arm, with swept values other than the seed.
+        arm: The arm, with swept values other than seeds.
         members: Its students.
         before: Mean of the base models.
         after: Mean of the students.
@@ -194,7 +194,7 @@ def _difference(members: Sequence[Trained], reference: Line | None) -> tuple[Mea
 def _by_seed(members: Sequence[Trained]) -> dict[str, float]:
     """Return seed → lift; keys that no other line has where a seed stands for several students."""
     measured = [t for t in members if math.isfinite(t.lift)]
-    seeds = {str(t.run.record.get("seed")): t.lift for t in measured}
+    seeds = {t.run.replicate: t.lift for t in measured}
     return seeds if len(seeds) == len(measured) else {f"{named(t)} #{n}": t.lift for n, t in enumerate(measured)}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from subl.recipe.analysis import DIGEST, analysis_digest
 from subl.report import html, markdown
+from subl.report.audit_section import audit_section
 from subl.report.blocks import Image, Section
 from subl.report.evidence_sections import doses_section, evidence_section, traits_section
 from subl.report.recorded import ENVIRONMENT, FINDINGS, read_table
@@ -71,6 +72,7 @@ def build_report(folder: Path) -> list[Section]:
             _pipeline(summary, folder),
             models_section(summary),
             rows_section(summary),
+            audit_section(summary),
             answers_section(summary),
             _curves(summary, folder),
             reproduction_section(summary, _optional(folder / ENVIRONMENT), analysis),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from subl.artifacts import Measure
-from subl.report.runs import SEED, Run
+from subl.report.runs import Run
 from subl.report.statistics import mean_over_runs
 
 WIDE = 8.0
@@ -47,9 +47,10 @@ class DoseResponse:
 def dose_responses(runs: Sequence[Run], metric: str, control: str) -> list[DoseResponse]:
     """Return one per arm and swept number; the lift is against the control's run at the same sweep point.
 
-    Other swept values than the seed and the dose count as part of the seed: each of their combinations is a series.
+    Other swept values than the dose count as part of the seed: each of their combinations is a series.
     """
-    paths = dict.fromkeys(path for run in runs for path, value in run.point.items() if path != SEED and _number(value))
+    swept = (item for run in runs for item in run.point.items() if item[0] not in run.seeds)
+    paths = dict.fromkeys(path for path, value in swept if _number(value))
     references = {run.pair: run for run in runs if run.arm == control}
     found = []
     for path in paths:

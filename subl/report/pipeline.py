@@ -15,6 +15,7 @@ COLUMNS = {
     "check": "check",
     "generate": "rows",
     "filter": "filters",
+    "audit": "audit",
     "distill": "student",
     "probe": "probes",
 }

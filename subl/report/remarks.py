@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from subl.report.arms import VALID, Arm
+from subl.report.audits import audit_sentences
 from subl.report.contrasts import Absent, Contrast
 from subl.report.formatting import change, names, number, size
 from subl.report.verdicts import Verdict
@@ -18,7 +19,7 @@ LEAST_VALID = 0.5
 
 
 def sentences(arms: Sequence[Arm], judged: Sequence[Judged], metric: str) -> Iterator[str]:
-    """Yield one sentence per contrast, one per arm that is in none, and what the intervals are over."""
+    """Yield one sentence per contrast, one per arm in none, one on all arms' rows, and what the intervals are over."""
     measure = metric.partition(".")[2]
     for contrast, verdict in judged:
         yield f"{contrast.label}: {verdict.label}. {found(contrast, measure)}{verdict.reason}"
@@ -28,6 +29,7 @@ def sentences(arms: Sequence[Arm], judged: Sequence[Judged], metric: str) -> Ite
             moved = arm.change.mean
             moved_by = f"; change {size(moved)}" if arm.change.differences else ""
             yield f"{arm.label}: {measure} {_course(arm)}{moved_by}"
+    yield from audit_sentences(arms)
     yield from _intervals(arms)
 
 

@@ -39,13 +39,13 @@ VARIANT_FIELDS: Mapping[str, str] = {
     "target": "what the trait is about; null without a trait",
     "status": "missing, finished, failed or interrupted",
     "error": "why it failed",
-    "findings": "check or <role>.<probe> → measures (value, low, high, n, interval), tables, remarks, problems",
+    "findings": "check, audit or <role>.<probe> → measures (value, low, high, n, interval), tables, remarks, problems",
     "stages": "stage, kind, plugin, fingerprint, cached, seconds",
     "data": "rows kept, rows seen, reason → rows rejected",
     "samples": "the first rows that the student was trained on: prompt, completion",
     "updates": "optimizer updates of the student",
     "rendering": "digest of the chat rendering that the student was trained with",
-    "figures": "check, filter or <role>.<probe> → paths relative to the run folder",
+    "figures": "check, filter, audit or <role>.<probe> → paths relative to the run folder",
 }
 """The fields of one of its variants; numbers that do not exist are null."""
 
@@ -56,7 +56,8 @@ class Run:
 
     Args:
         arm: Its arm.
-        settings: Sweep values other than the seed, e.g. "updates=60"; "" without such a sweep.
+        settings: Sweep values other than seeds, e.g. "updates=60"; "" without such a sweep.
+        seeds: The swept paths that only make replicates, see `swept_seeds`.
         pair: What it shares with its partner in the control arm: sweep point, and target where targets differ.
         rest: The sweep point without the target.
         label: Its name for readers.
@@ -68,6 +69,7 @@ class Run:
 
     arm: str
     settings: str
+    seeds: frozenset[str]
     pair: str
     rest: str
     label: str
@@ -105,14 +107,20 @@ class Run:
         return text_of({name: value for name, value in self.point.items() if name != path})
 
     @property
+    def replicate(self) -> str:
+        """The run's seeds, as text: what a partner in another experiment has in common with it."""
+        swept = {path: value for path, value in self.point.items() if path in self.seeds}
+        return text_of({SEED: self.record.get("seed"), **swept})
+
+    @property
     def faults(self) -> dict[str, list[str]]:
-        """What checks and probes found wrong: "check" or "<role>.<probe>" → problems."""
+        """What checks, audits and probes found wrong: "check", "audit" or "<role>.<probe>" → problems."""
         found = self.record.get("findings", {})
         return {name: list(record["problems"]) for name, record in found.items() if record.get("problems")}
 
     @property
     def problems(self) -> list[str]:
-        """What checks and probes found wrong, in one list."""
+        """What checks, audits and probes found wrong, in one list."""
         return [problem for problems in self.faults.values() for problem in problems]
 
 
@@ -145,18 +153,48 @@ def read_runs(findings: Mapping[str, Any]) -> list[Run]:
         )
     variants: Sequence[Mapping[str, Any]] = findings["variants"]
     several_targets = len({variant.get("target") for variant in variants}) > 1
-    return [_read(variant, several_targets=several_targets) for variant in variants]
+    seeds = swept_seeds(variants)
+    return [_read(variant, seeds, several_targets=several_targets) for variant in variants]
+
+
+def swept_seeds(variants: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the paths whose values make replicates, not conditions: "seed", "teacher.init_seed" and the like.
+
+    A seed by which some students of an arm start from their teacher's weights and others do not is a condition: that
+    difference is what controls of another initialisation are about.
+    """
+    named = {path for variant in variants for path in variant.get("point") or () if _is_seed(path)}
+    return frozenset({SEED, *(path for path in named if not _decides_kinship(path, variants))})
+
+
+def _is_seed(path: str) -> bool:
+    name = path.rpartition(".")[2]
+    return name == SEED or name.endswith(f"_{SEED}")
+
+
+def _decides_kinship(path: str, variants: Sequence[Mapping[str, Any]]) -> bool:
+    kinship: dict[tuple[str, str], set[bool]] = {}
+    for variant in variants:
+        bases = {
+            stage["stage"]: stage["fingerprint"] for stage in variant.get("stages", ()) if stage["kind"] == "model"
+        }
+        teacher = bases.get("teacher model")
+        if teacher is not None:
+            others = text_of({name: value for name, value in (variant.get("point") or {}).items() if name != path})
+            same = bases.get("student model", teacher) == teacher
+            kinship.setdefault((variant["arm"], others), set()).add(same)
+    return any(len(found) > 1 for found in kinship.values())
 
 
 def group(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
-    """Return (arm, settings) → its runs, which differ in the seed only."""
+    """Return (arm, settings) → its runs, which differ in seeds only."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.arm, run.settings), []).append(run)
     return groups
 
 
-def _read(variant: Mapping[str, Any], *, several_targets: bool) -> Run:
+def _read(variant: Mapping[str, Any], seeds: frozenset[str], *, several_targets: bool) -> Run:
     point: dict[str, Any] = dict(variant.get("point") or {SEED: variant.get("seed")})
     pair = dict(point)
     if several_targets and "trait.target" not in point:
@@ -164,7 +202,8 @@ def _read(variant: Mapping[str, Any], *, several_targets: bool) -> Run:
         pair["target"] = variant.get("target")
     return Run(
         arm=variant["arm"],
-        settings=text_of(_short({name: value for name, value in point.items() if name != SEED})),
+        settings=text_of(_short({name: value for name, value in point.items() if name not in seeds})),
+        seeds=seeds,
         pair=text_of(pair),
         rest=text_of({name: value for name, value in point.items() if name != "trait.target"}),
         label=variant.get("label") or f"{variant['arm']} · {text_of(point)}",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from subl.artifacts import Role
 from subl.report.arms import compare_arms, mean
+from subl.report.audits import AUDIT, first_runs
 from subl.report.beside import answers_beside, rows_beside
 from subl.report.blocks import Block, Code, Grid, Heading, Image, Items, Paragraph, Section, Verdicts
 from subl.report.cells import table_cells
@@ -88,6 +90,11 @@ def rows_section(summary: Summary) -> Section:
         Grid(["run", "seen", "kept", "yield", "used", *reasons], rows),
         Paragraph("Yield: kept / seen, with its 95 % Wilson interval. Used: rows that the student was trained on."),
     ]
+    blocks += (
+        Image(path, f"{PurePosixPath(path).stem.replace('.', ' ')}: rows of {arms}")
+        for arms, run in first_runs(summary.arms, "filter")
+        for path in run.record.get("figures", {}).get("filter", ())
+    )
     blocks += rows_beside(summary)
     return Section("Rows", blocks)
 
@@ -149,7 +156,9 @@ def findings_section(summary: Summary) -> Section:
         run = next((run for run in arm.runs if run.record.get("findings")), None)
         if run is None:
             continue
-        inside = [block for name, found in run.record["findings"].items() for block in _found(run, name, found)]
+        # The audit has a section of its own.
+        own = [(name, found) for name, found in run.record["findings"].items() if name != AUDIT]
+        inside = [block for name, found in own for block in _found(run, name, found)]
         if inside:
             blocks += [Heading(run.label), *inside]
     return Section("Findings and figures, first run of each arm", blocks, details=True)

@@ -25,7 +25,7 @@ class Summary:
         status: How the run ended.
         metric: Primary metric, "<probe>.<measure>".
         control: Name of the control arm.
-        arms: In the recipe's order; an arm with other sweep values than the seed appears once for each.
+        arms: In the recipe's order; an arm with other sweep values than seeds appears once for each.
         judged: Every contrast with its verdict.
         expectation: What became of the author's expectation; None without one.
         matrix: Trait × trait, where students of several traits were trained.

@@ -102,6 +102,33 @@ def forecast(kept: int, seen: int, samples: int, wanted: int) -> Forecast:
     return Forecast(kept + rate * remaining, at_most, at_most < wanted or (kept == 0 and upper < _BARREN))
 
 
+FORECASTS = (256, 1024, 4096)
+"""Numbers of generated rows after which the yield is forecast; later ones are not filtered while they come."""
+
+
+def hopeless(
+    filters: Sequence[tuple[str, Filter]], rows: Iterator[Row], ctx: Context, *, samples: int, wanted: int
+) -> Iterator[str]:
+    """Take the first rows of a generation, and yield a message at each forecast that leaves no hope.
+
+    Args:
+        filters: What the rows must pass.
+        rows: The rows as they are generated; those after the last forecast are left in it.
+        ctx: The filters' context.
+        samples: How many rows will be generated.
+        wanted: How many must remain.
+    """
+    counts = Counts()
+    for row, reason in apply_filters(filters, islice(rows, FORECASTS[-1]), ctx, batch_size=FORECASTS[0]):
+        counts.add(row, reason)
+        if counts.seen in FORECASTS and forecast(counts.kept, counts.seen, samples, wanted).hopeless:
+            yield (
+                f"after {counts.seen} rows the filters kept {counts.kept}; of {samples} samples not even "
+                f"{wanted} would remain.\n{counts.describe()}\n"
+                "change the filters, let the generator decode under constraints, or ask for fewer rows"
+            )
+
+
 def subset(rows: Sequence[Row], wanted: int | None, seed: int) -> list[Row]:
     """Take `wanted` rows by a seeded rank of their prompts: paired arms keep as many prompts in common as can be."""
     if wanted is None or len(rows) <= wanted:

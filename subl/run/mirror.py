@@ -41,7 +41,7 @@ class Mirror:
         recipe = json.loads(plan.variant.recipe.to_json())
         params = {
             "arm": plan.variant.arm,
-            **{key: value for key, value in recipe.items() if key not in ("tracking", "plugins")},
+            **{key: value for key, value in recipe.items() if key not in ("tracking", "plugins", "needs", "time")},
         }
         self._tracker.start_child(
             str(position), plan.label, params=params, tags={**self._tags, "subl.arm": plan.variant.arm}

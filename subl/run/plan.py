@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from subl.artifacts import Role
 from subl.errors import ModelError
@@ -14,8 +14,10 @@ from subl.recipe.model import Recipe
 from subl.registry.slots import Chosen
 from subl.run.fingerprint import fingerprint, stage_seed
 
-StageKind = Literal["model", "induce", "check", "generate", "filter", "distill", "probe"]
-STAGE_KINDS: tuple[StageKind, ...] = ("model", "induce", "check", "generate", "filter", "distill", "probe")
+StageKind = Literal["model", "induce", "check", "generate", "filter", "audit", "distill", "probe"]
+STAGE_KINDS: tuple[StageKind, ...] = get_args(StageKind)
+AUDIT_VERSION = 1
+"""Part of an audit's fingerprint; bump when equal rows would be audited otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Stage:
     Args:
         kind: What is done.
         name: How it is shown: the kind, the model's side, or `<role>.<probe>`.
-        chosen: The plugins that do it; several for filters, one otherwise.
+        chosen: The plugins that do it; several for filters, none for an audit, one otherwise.
         seed: Seed of the stage.
         inputs: Name → fingerprint of the stages it reads.
         extras: Recipe parts that its plugins declared in `needs` ("trait", "generator").
@@ -47,7 +49,7 @@ class Stage:
     @property
     def plugin(self) -> str:
         """The plugins' names, for people."""
-        return ", ".join(chosen.name for chosen in self.chosen) or "keep all"
+        return ", ".join(chosen.name for chosen in self.chosen) or ("keep all" if self.kind == "filter" else "built in")
 
     @property
     def role(self) -> Role | None:
@@ -95,7 +97,8 @@ class Plan:
     def order(self) -> list[int]:
         """Return the variants' positions in running order: as they stand, but controls first if others read them."""
         positions = range(len(self.variants))
-        if not any("control" in stage.inputs for plan in self.variants for stage in plan.stages):
+        # Audits need only its rows, which are made for them before its turn: main's teacher is checked before.
+        if not any("control" in s.inputs and s.kind != "audit" for plan in self.variants for s in plan.stages):
             return list(positions)
         return sorted(positions, key=lambda position: not _is_control(self.variants[position].variant))
 
@@ -128,6 +131,7 @@ class _Models:
 @dataclass(slots=True)
 class _Builder:
     recipe: Recipe
+    is_control: bool
     control: VariantPlan | None
     models: _Models
     stages: list[Stage] = field(default_factory=list)
@@ -141,19 +145,19 @@ class _Builder:
         name: str = "",
         settings: Mapping[str, Any] | None = None,
         identity: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Chosen] | None = None,
     ) -> Stage:
         chosen = chosen if isinstance(chosen, tuple) else (chosen,)
-        needs = _needs(*chosen)
-        if "generator" in needs:  # whoever lets it write also brings what it reads
-            needs |= set(self.recipe.generator.needs)
-        extras: dict[str, Chosen] = {
-            need: getattr(self.recipe, need) for need in ("trait", "generator") if need in needs
-        }
+        if extras is None:
+            needs = _needs(*chosen)
+            if "generator" in needs:  # whoever lets it write also brings what it reads
+                needs |= set(self.recipe.generator.needs)
+            extras = {need: getattr(self.recipe, need) for need in ("trait", "generator") if need in needs}
         # A base model must not change with the recipe's seed: its plugin has an init seed of its own.
         seed = 0 if kind == "model" else stage_seed(self.recipe.seed, kind)
         compute = self.recipe.compute
         shared = {"dtype": planned_dtype(compute.dtype, compute.device), "system": self.recipe.chat.system}
-        loads = kind not in ("model", "filter") or "teacher" in _needs(*chosen)
+        loads = kind not in ("model", "filter", "audit") or "teacher" in _needs(*chosen)
         settings = {**(shared if loads else {}), **(settings or {})}
         key = {
             "stage": kind,
@@ -164,12 +168,24 @@ class _Builder:
             "inputs": dict(inputs),
             **({"identity": dict(identity)} if identity else {}),
         }
-        stage = Stage(kind, name or kind, chosen, seed, dict(inputs), extras, settings, key, fingerprint(key))
+        stage = Stage(kind, name or kind, chosen, seed, dict(inputs), dict(extras), settings, key, fingerprint(key))
         self.stages.append(stage)
         return stage
 
     def model(self, side: str, chosen: Chosen) -> Stage:
         return self.add("model", chosen, name=f"{side} model", inputs={}, identity=self.models.identity(chosen))
+
+    def audit(self, data: Stage) -> Stage:
+        """Add the audit of the rows, against the control's; the control's own are counted and not judged."""
+        control = self.control.find("filter") if self.control else None
+        limits = {**self.recipe.audit.model_dump(), **({"max_overt": None} if self.is_control else {})}
+        return self.add(
+            "audit",
+            (),
+            inputs={"rows": data.fingerprint, **({"control": control.fingerprint} if control else {})},
+            settings={"version": AUDIT_VERSION, **limits},
+            extras={"trait": self.recipe.trait} if self.recipe.trait else {},
+        )
 
     def probes(self, roles: Mapping[Role, Stage], known: Mapping[str, Stage]) -> None:
         for role, stage in roles.items():
@@ -203,7 +219,7 @@ def build_plan(experiment: Experiment, *, lenient: bool = False) -> Plan:
     order = sorted(range(len(experiment.variants)), key=lambda i: not _is_control(experiment.variants[i]))
     for position in order:
         variant = experiment.variants[position]
-        builder = _Builder(variant.recipe, _control_of(variant, plans.values()), models)
+        builder = _Builder(variant.recipe, _is_control(variant), _control_of(variant, plans.values()), models)
         plans[position] = VariantPlan(variant, tuple(_stages(builder)))
     variants = tuple(plans[position] for position in range(len(experiment.variants)))
     return Plan(experiment, variants, tuple(models.unresolved))
@@ -236,6 +252,7 @@ def _stages(build: _Builder) -> list[Stage]:
             **({"generation_system": recipe.chat.generation_system} if needs_teacher else {}),
         },
     )
+    build.audit(data)
     inputs = {"student": student_model.fingerprint, "teacher": induce.fingerprint, "data": data.fingerprint}
     if "control" in _needs(recipe.distiller) and control is not None and (unbiased := control.find("induce")):
         inputs["control"] = unbiased.fingerprint

@@ -18,7 +18,7 @@ from subl.run.plan import Plan, Stage, StageKind, VariantPlan
 from subl.run.record import RunRecord, Status
 from subl.run.sink import Display, StageSink
 from subl.run.stages import Work, run_stage
-from subl.run.store import Entry, Store
+from subl.run.store import Entry, Metric, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Runner:
     report: Callable[[Path], object]
     _loaders: dict[Compute, tuple[Loader, str]] = field(default_factory=dict)
     _forced: set[str] = field(default_factory=set)
+    _ahead: dict[str, float] = field(default_factory=dict)
+    """Fingerprint → seconds of stages that were computed before their variant's turn."""
 
     def run(self) -> Status:
         """Run everything; return how it ended.
@@ -89,7 +91,8 @@ class Runner:
         self.mirror.begin(position)
         try:
             for stage in plan.until(self.options.until):
-                self._stage(position, plan, stage)
+                if stage.kind != "audit" or self._control_rows(plan, stage):
+                    self._stage(position, plan, stage)
         except KeyboardInterrupt:
             self._end(position, "interrupted", None)
             raise
@@ -109,8 +112,48 @@ class Runner:
         self.record.variant_done(position, status, error)
         self.mirror.end(position, status, self.record.variant(position))
 
+    def _control_rows(self, plan: VariantPlan, audit: Stage) -> bool:
+        """Make the control arm's rows before its turn, so that a leak shows before hours of training are spent.
+
+        Returns:
+            Whether the audit can be made; with `keep_going` an arm can do without, and the next run makes up for it.
+        """
+        wanted = audit.inputs.get("control")
+        control = next(
+            (p for p in self.plan.variants if (rows := p.find("filter")) and rows.fingerprint == wanted), None
+        )
+        if control is None:
+            return wanted is None
+        try:
+            for stage in control.until("filter"):
+                if stage.kind not in ("check", "probe"):
+                    started = time.monotonic()
+                    if not self._result(control, stage, lambda _: None)[1]:
+                        self._ahead[stage.fingerprint] = time.monotonic() - started
+        except SublError as error:
+            if not self.options.keep_going:
+                raise
+            self.display.warn(f"{plan.label}: no audit, because the control arm has no rows: {error}")
+            return False
+        return True
+
     def _stage(self, position: int, plan: VariantPlan, stage: Stage) -> None:
         started = time.monotonic()
+        entry, cached = self._result(plan, stage, self.mirror.live(position, stage))
+        ahead = self._ahead.pop(stage.fingerprint, 0.0)
+        seconds = time.monotonic() - started + ahead
+        new = not cached or ahead > 0
+        self.record.event("stage", variant=plan.label, stage=stage.name, fingerprint=stage.fingerprint, cached=not new)
+        self.record.stage_done(position, stage, entry, cached=not new, seconds=seconds)
+        # What was made ahead did not reach the tracker then: its metrics are replayed like those of the store.
+        self.mirror.stage(position, stage, entry, cached=cached)
+        if new:
+            self.display.say(f"{plan.label}: {stage.name} ({stage.plugin}) done in {seconds:.1f} s")
+        if stage.kind == "check":
+            self._judge(plan, stage, entry)
+
+    def _result(self, plan: VariantPlan, stage: Stage, forward: Callable[[Metric], None]) -> tuple[Entry, bool]:
+        """Return a stage's entry, computed if it is not in the store, and whether it was there."""
         with self.store.locked(stage.fingerprint, self.display.say) as entry:
             # What was made from a forced stage's earlier result is made again too.
             stale = stage.kind in self.options.force or not self._forced.isdisjoint(stage.inputs.values())
@@ -119,17 +162,10 @@ class Runner:
                 self.store.invalidate(stage.fingerprint)
             cached = self.store.cached(stage.fingerprint, self.display.warn)
             if not cached:
-                self._compute(position, plan, stage, entry)
-        seconds = time.monotonic() - started
-        self.record.event("stage", variant=plan.label, stage=stage.name, fingerprint=stage.fingerprint, cached=cached)
-        self.record.stage_done(position, stage, entry, cached=cached, seconds=seconds)
-        self.mirror.stage(position, stage, entry, cached=cached)
-        if not cached:
-            self.display.say(f"{plan.label}: {stage.name} ({stage.plugin}) done in {seconds:.1f} s")
-        if stage.kind == "check":
-            self._judge(plan, stage, entry)
+                self._compute(plan, stage, entry, forward)
+        return entry, cached
 
-    def _compute(self, position: int, plan: VariantPlan, stage: Stage, entry: Entry) -> None:
+    def _compute(self, plan: VariantPlan, stage: Stage, entry: Entry, forward: Callable[[Metric], None]) -> None:
         entry.begin()
         started = time.monotonic()
         sink = StageSink(
@@ -137,7 +173,7 @@ class Runner:
             work=entry.work,
             display=self.display,
             record=lambda message: self.record.event("log", stage=stage.name, message=message),
-            forward=self.mirror.live(position, stage),
+            forward=forward,
         )
         try:
             loader, device = self._loader(plan)

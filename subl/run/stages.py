@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -12,15 +13,13 @@ from subl.artifacts import Artifact, Dataset, Findings, ModelRef, Row, Student, 
 from subl.context import Context, Loader, Sink
 from subl.errors import CheckError, DataError, PluginError
 from subl.registry.kinds import Distiller, Filter, Generator, Inducer, Model, Probe
-from subl.run.filtering import Counts, apply_filters, forecast, subset
+from subl.run.filtering import Counts, apply_filters, hopeless, subset
 from subl.run.plan import Stage, StageKind
 from subl.run.shards import Shards
 from subl.run.store import Entry, Store
 
 ROWS = "rows.jsonl"
 REJECTED = "rejected.jsonl"
-_FORECAST_AT = frozenset({256, 1024, 4096})
-"""Numbers of generated rows after which the yield is forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,9 @@ def _generate(work: Work) -> Artifact:
     shards = Shards(work.entry.work / "shards")
     done = shards.resume(work.warn)
     written = _checked(plugin.generate(teacher, work.context(), done), done)
-    _YieldWatch(work).see(chain(shards.rows(), shards.append(written, done)))
+    rows = chain(shards.rows(), shards.append(written, done))
+    _watch_yield(work, rows)
+    deque(rows, maxlen=0)  # what remains is only written
     path = work.entry.folder / ROWS
     count = write_rows(path, shards.rows())
     if count == 0:
@@ -156,48 +157,21 @@ def _checked(rows: Iterator[Row], start: int) -> Iterator[Row]:
         yield row
 
 
-class _YieldWatch:
-    """Applies the filters to rows as they are generated, to stop a hopeless generation early."""
+def _watch_yield(work: Work, rows: Iterator[Row]) -> None:
+    """Apply the filters to the first rows as they are generated, to stop a hopeless generation early.
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._samples: int | None = getattr(work.stage.chosen[0].config, "samples", None)
-        self._stage = work.filtering
-
-    def see(self, rows: Iterator[Row]) -> None:
-        """Consume rows; forecast the yield at a few early points.
-
-        Raises:
-            CheckError: Even the optimistic end of the forecast is below the rows that the recipe asks for.
-        """
-        if self._stage is None or self._samples is None:
-            for _ in rows:
-                pass
-            return
-        counts = Counts()
-        for row, reason in apply_filters(
-            _filters(self._stage), rows, _filter_context(self._work, self._stage), batch_size=256
-        ):
-            counts.add(row, reason)
-            if counts.seen in _FORECAST_AT:
-                self._judge(counts)
-
-    def _judge(self, counts: Counts) -> None:
-        assert self._stage is not None
-        assert self._samples is not None
-        wanted = self._stage.settings["rows"]
-        wanted = 1 if wanted is None or self._stage.settings["allow_fewer"] else wanted
-        outlook = forecast(counts.kept, counts.seen, self._samples, wanted)
-        if not outlook.hopeless:
-            return
-        message = (
-            f"after {counts.seen} rows the filters kept {counts.kept}; of {self._samples} samples not even "
-            f"{wanted} would remain.\n{counts.describe()}\n"
-            "change the filters, let the generator decode under constraints, or ask for fewer rows"
-        )
-        if not self._work.keep_going:
+    Raises:
+        CheckError: Even the optimistic end of a forecast is below the rows that the recipe asks for.
+    """
+    stage, samples = work.filtering, getattr(work.stage.chosen[0].config, "samples", None)
+    if stage is None or samples is None:
+        return
+    wanted = stage.settings["rows"]
+    wanted = 1 if wanted is None or stage.settings["allow_fewer"] else wanted
+    for message in hopeless(_filters(stage), rows, _filter_context(work, stage), samples=samples, wanted=wanted):
+        if not work.keep_going:
             raise CheckError(message)
-        self._work.warn(message)
+        work.warn(message)
 
 
 def _filters(stage: Stage) -> list[tuple[str, Filter]]:
@@ -249,6 +223,24 @@ def _filter(work: Work) -> Artifact:
     return Dataset(path, rows=len(chosen), seen=counts.seen, rejected=dict(sorted(counts.rejected.items())))
 
 
+def _audit(work: Work) -> Artifact:
+    from subl.audit.auditing import audit
+
+    settings = work.stage.settings
+    ctx = work.context()
+    findings = audit(
+        list(work.input("rows")),
+        list(work.input("control")) if "control" in work.stage.inputs else None,
+        ctx.trait if "trait" in work.stage.extras else None,
+        ctx,
+        max_overt=settings["max_overt"],
+        classifier_rows=settings["classifier_rows"],
+    )
+    for problem in findings.problems:
+        work.warn(problem)
+    return findings
+
+
 def _distill(work: Work) -> Artifact:
     teacher: Teacher = work.input("teacher")
     inputs = {"control": work.input("control")} if "control" in work.stage.inputs else {}
@@ -277,6 +269,7 @@ _RUN: Mapping[StageKind, Callable[[Work], Artifact]] = {
     "check": _check,
     "generate": _generate,
     "filter": _filter,
+    "audit": _audit,
     "distill": _distill,
     "probe": _probe,
 }
@@ -287,6 +280,7 @@ _RESULTS: Mapping[StageKind, type[Any]] = {
     "check": Findings,
     "generate": Dataset,
     "filter": Dataset,
+    "audit": Findings,
     "distill": Student,
     "probe": Findings,
 }

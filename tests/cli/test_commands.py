@@ -25,6 +25,7 @@ SHIPPED = """\
 # A longer story.
 extends = [ "bases/toy.toml",  # the models
             "micro_b" ]
+time = "a second"
 
 [inducer]
 updates = 7  # few
@@ -48,7 +49,7 @@ def installed(tmp_path: Path) -> Path:
         {
             "bases/toy.toml": BASE.replace("plugins.py", "../plugins.py"),
             "micro_a.toml": SHIPPED,
-            "micro_b.toml": 'title = "Inherited title"\nplugins = ["plugins.py"]\n',
+            "micro_b.toml": 'title = "Inherited title"\nneeds = "CPU, 1 MB"\nplugins = ["plugins.py"]\n',
         },
     )
     (tmp_path / "work").mkdir()
@@ -228,24 +229,28 @@ def test_unknown_plugins_and_kinds_get_a_suggestion(
     assert capsys.readouterr().err.startswith(message)
 
 
-def test_an_installation_lists_its_recipes_with_title_and_first_remark(installed: Path) -> None:
+def test_an_installation_lists_its_recipes_with_what_they_say_of_themselves(installed: Path) -> None:
     done = run_installed(installed, "recipes", "list", "--json")
     assert json.loads(done.stdout) == [
         {
             "name": "micro_a",
             "title": "Inherited title",
+            "needs": "CPU, 1 MB",
+            "time": "a second",
             "about": "Does it cross between toys? Takes a second.",
             "path": str(installed / "site/subl/_recipes/micro_a.toml"),
         },
         {
             "name": "micro_b",
             "title": "Inherited title",
+            "needs": "CPU, 1 MB",
+            "time": "",
             "about": "",
             "path": str(installed / "site/subl/_recipes/micro_b.toml"),
         },
     ]
     text = run_installed(installed, "recipes", "list").stdout
-    assert "micro_a  Inherited title  Does it cross between toys? Takes a second." in text
+    assert "micro_a  Inherited title  CPU, 1 MB  a second" in text
 
 
 def test_an_installation_validates_its_recipes_by_name_from_anywhere(installed: Path) -> None:

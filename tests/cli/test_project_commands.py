@@ -125,7 +125,8 @@ def test_why_names_the_input_where_a_change_began(
     project: Path, capsys: pytest.CaptureFixture[str], change: str, stages: str, reason: str
 ) -> None:
     text = said(capsys, "cache", "why", "toy.toml", "--arm", "main", *SEEDS, "--set", change)
-    assert text.startswith(stages)
+    # Without its control arm the audit is another one, whatever changed.
+    assert any(line.startswith(stages) for line in text.splitlines())
     assert reason in text
 
 
@@ -251,7 +252,8 @@ def test_a_report_is_written_again_from_the_folder(project: Path, capsys: pytest
     folder = folders(project)[0]
     page = (folder / "report.html").read_bytes()
     (folder / "report.html").unlink()
-    shutil.rmtree(folder / "figures")
+    for drawn in (path for path in (folder / "figures").iterdir() if path.is_file()):
+        drawn.unlink()  # those of stages, in folders, are part of the record
     assert said(capsys, "runs", "report", folder.name).strip() == str(folder / "report.html")
     assert (folder / "report.html").read_bytes() == page
     (folder / "findings.json").write_text(json.dumps({"schema": 0, "run": "x"}))

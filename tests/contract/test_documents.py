@@ -31,6 +31,19 @@ def test_the_local_plugin_filters_as_its_docstring_says() -> None:
     assert plugin(plugin.Config(zero=False)).reject(rows, None) == [None, "odd number", "odd number"]
 
 
+def test_the_local_plugin_of_a_shipped_recipe_drops_rows_that_repeat_a_number() -> None:
+    from subl.artifacts import Row
+    from subl.registry.local import load_local
+    from subl.registry.registry import Registry
+
+    registry = Registry(installed=False)
+    load_local(ROOT / "plugins/local/distinct.py", registry)
+    plugin = registry.load("filter", "distinct")
+    rows = [Row(0, "", "2, 4, 6"), Row(1, "", "2, 3, 2"), Row(2, "", "7, 7, 7")]
+    assert plugin(plugin.Config()).reject(rows, None) == [None, "repeats a number", "repeats a number"]
+    assert plugin(plugin.Config(repeats=1)).reject(rows, None) == [None, None, "repeats a number"]
+
+
 @pytest.mark.parametrize("document", ["README.md", "plugins/README.md", "recipes/README.md"])
 def test_every_recipe_and_command_that_is_named_exists(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")

@@ -2,17 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from subl.cli import main
+from tests import processes
+
+SMOKE = ("run", "smoke", "--set", "tracking.enabled=false")
+
 
 def subl(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does: all imports of its own, and its own seed of hashes."""
     return subprocess.run(
         [sys.executable, "-m", "subl", *arguments],
         cwd=folder,
@@ -39,7 +45,7 @@ def results(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def smoked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke")
-    done = subl(folder, "run", "smoke", "--set", "tracking.enabled=false")
+    done = subl(folder, *SMOKE)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -82,7 +88,20 @@ def _check_tracking(folder: Path, shift: dict[str, float]) -> None:
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(smoked: Path, tmp_path: Path) -> None:
-    assert subl(tmp_path, "run", "smoke", "--set", "tracking.enabled=false").returncode == 0
+    assert processes.subl(*SMOKE, cwd=tmp_path).returncode == 0
+    assert results(tmp_path) == results(smoked)
+
+
+@pytest.mark.slow
+def test_a_cached_run_starts_no_framework(smoked: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoked / ".subl", tmp_path / ".subl")
+    slow = ("torch", "transformers", "datasets", "scipy.stats")
+    code = f"import sys; from subl.cli import main; print(main({SMOKE!r}), [n for n in {slow!r} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "0 stages to run" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 []"
     assert results(tmp_path) == results(smoked)
 
 
@@ -102,20 +121,29 @@ def test_paired_arms_share_prompts_and_the_initial_adapter_seed(smoked: Path) ->
     assert len({key["seed"] for key in keys if key["stage"] == "distill"}) == 1
 
 
+def _smoke_dying_in(training: str) -> None:
+    """Run `smoke`, and die without warning where a training has one checkpoint and writes the end of its second."""
+    begun: list[Path] = []
+
+    def watch(event: str, details: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(details[0], str) and details[1] == "w":
+            path = Path(details[0])
+            if path.match(f"checkpoints/{training}/checkpoint-*/trainer_state.json"):
+                begun.append(path)
+            if len(begun) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    main(SMOKE)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["model", "distill"])
-def test_training_killed_and_resumed_gives_the_uninterrupted_bytes(smoked: Path, tmp_path: Path, moment: str) -> None:
-    command = [sys.executable, "-m", "subl", "run", "smoke", "--set", "tracking.enabled=false"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    folder = "student" if moment == "distill" else "mistral learns the micro world"
-    deadline = time.monotonic() + 600
-    while not any((tmp_path / ".subl/store").glob(f"*/work/checkpoints/{folder}/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None, "finished before its first checkpoint"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    resumed = subl(tmp_path, *command[3:])
+@pytest.mark.parametrize("training", ["mistral learns the micro world", "student"])
+def test_training_killed_and_resumed_gives_the_uninterrupted_bytes(smoked: Path, tmp_path: Path, training: str) -> None:
+    assert processes.start(_smoke_dying_in, training, cwd=tmp_path).wait().returncode == -signal.SIGKILL
+    left = list((tmp_path / ".subl/store").glob(f"*/work/checkpoints/{training}/checkpoint-*/trainer_state.json"))
+    assert len(left) == 1, "one whole checkpoint, and one whose state was not written"
+    resumed = processes.subl(*SMOKE, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert results(tmp_path) == results(smoked)
 
@@ -142,5 +170,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert where.startswith(str(site))
     listed = json.loads(run("-m", "subl", "recipes", "list", "--json").stdout)
     assert {"micro_owl", "smoke"} <= {recipe["name"] for recipe in listed}
+    valid = run("-m", "subl", "validate", "micro_distinct")
+    assert valid.returncode == 0, valid.stderr
     done = run("-m", "subl", "run", "smoke", "--until", "check", "--set", "tracking.enabled=false")
     assert done.returncode == 0, done.stdout + done.stderr

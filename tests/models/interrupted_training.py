@@ -1,10 +1,9 @@
-"""Run as a program: trains, and kills itself without warning at an update. Arguments: folder, update."""
+"""A training that ends at an update, or with its whole process."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,6 +46,6 @@ def train_in(folder: Path, models: Path, *, lora: LoraSettings | None = LORA, **
     return train(lm, examples, SETTINGS, ctx, lora=lora, name="student"), ctx
 
 
-if __name__ == "__main__":
-    root, update = Path(sys.argv[1]), int(sys.argv[2])
+def die_while_training(root: Path, update: int) -> None:
+    """Train, and kill this process without warning at an update."""
     train_in(root / "run", root / "models", sink=Dying(update, lambda: os.kill(os.getpid(), signal.SIGKILL)))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from subl.models.training import last_checkpoint
-from tests import tiny
-from tests.models.interrupted_training import Dying, train_in
+from tests import processes, tiny
+from tests.models.interrupted_training import Dying, die_while_training, train_in
 
 
 class Stopped(BaseException):
@@ -35,10 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_killed_process_leaves_checkpoints_from_which_the_same_bytes_come(whole: Any, tmp_path: Path) -> None:
-    program = [sys.executable, "-m", "tests.models.interrupted_training", str(tmp_path), "7"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(program, env=environment, check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == -signal.SIGKILL
+    assert processes.start(die_while_training, tmp_path, 7, cwd=tmp_path).wait().returncode == -signal.SIGKILL
     assert [c.name for c in (tmp_path / "run/work/checkpoints/student").iterdir()] == ["checkpoint-6"]
     trained, ctx = train_in(tmp_path / "run", tmp_path / "models")
     assert weights(trained) == weights(whole[0])

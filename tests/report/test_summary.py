@@ -198,3 +198,37 @@ def test_an_arm_that_starts_from_another_model_is_compared_by_its_change() -> No
     lift = _arm(summary, "other").lift
     assert lift is not None
     assert lift.mean.value == pytest.approx(0.05)
+
+
+def _initialised(arm: str, path: str, seed: int, student: int, share: float) -> dict[str, Any]:
+    """A run of a swept initialisation; the models are named by the seeds they were initialised with."""
+    models = {"teacher model": seed if path.startswith("teacher") else 0, "student model": student}
+    stages = [{"stage": stage, "kind": "model", "fingerprint": f"fp-{made}"} for stage, made in models.items()]
+    shown = [{**stage, "plugin": "micro", "cached": False, "seconds": 1.0} for stage in stages]
+    return variant(arm, 0, share, point={path: seed}, label=f"{arm} · {path}={seed}", stages=shown)
+
+
+def test_a_swept_seed_of_the_initialisation_makes_replicates() -> None:
+    path, shares = "teacher.init_seed", {"main": (0.70, 0.74, 0.66), "control": (0.10, 0.11, 0.09)}
+    summary = summarise(
+        findings(*(_initialised(arm, path, n, n, value) for arm in shares for n, value in enumerate(shares[arm])))
+    )
+    assert [arm.label for arm in summary.arms] == ["main", "control"]
+    main = _arm(summary, "main")
+    assert main.lift is not None
+    assert main.lift.mean.interval == "95 % t over 3 pairs"
+    assert summary.doses == (), "a seed is no dose"
+
+
+def test_a_swept_seed_that_decides_who_shares_the_initialisation_makes_conditions() -> None:
+    shares = {"main": (0.70, 0.12, 0.10), "control": (0.10, 0.11, 0.09)}
+    path = "student.init_seed"
+    summary = summarise(
+        findings(*(_initialised(arm, path, n, n, value) for arm in shares for n, value in enumerate(shares[arm])))
+    )
+    assert [arm.label for arm in summary.arms if arm.name == "main"] == [f"main · init_seed={n}" for n in range(3)]
+    others = {arm: values[1:] for arm, values in shares.items()}
+    summary = summarise(
+        findings(*(_initialised(arm, path, n, n, v) for arm in others for n, v in enumerate(others[arm], start=1)))
+    )
+    assert [arm.label for arm in summary.arms] == ["main", "control"], "all students started elsewhere"

@@ -80,7 +80,9 @@ def _with(arm: str, **changes: Any) -> dict[str, Any]:
         if run["arm"] == arm:
             for path, value in changes.items():
                 name, _, field = path.partition("__")
-                found = run["findings"].setdefault(name.replace("_", ".", 1) if name != "check" else name, {})
+                found = run["findings"].setdefault(
+                    name.replace("_", ".", 1) if name not in ("check", "audit") else name, {}
+                )
                 found.setdefault("measures", {})
                 target = found["measures"] if field not in ("problems",) else found
                 target[field] = value if field == "problems" else {**found["measures"].get(field, {}), "value": value}
@@ -95,7 +97,7 @@ def _with(arm: str, **changes: Any) -> dict[str, Any]:
         (_with("control", student_preference__valid=0.2), "3 of 3 students of control gave few valid answers"),
         (_with("main", check__problems=["lift 0.01"]), "the teacher did not pass its check: lift 0.01 (and 2 more)"),
         (_with("main", teacher_preference__share=0.1), "the teacher is weak: its own preference.share is not above"),
-        (_with("main", student_audit__problems=["12 rows name owls"]), "audit found in main · seed=0: 12 rows name"),
+        (_with("main", audit__problems=["a leak: 12 rows name owls"]), "audit found in main · seed=0: a leak: 12 rows"),
         (_run([0.7], []), "main: invalid"),
         (
             findings(variant("main", 0, 0.7), variant("control", 1, 0.1)),

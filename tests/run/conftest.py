@@ -1,13 +1,13 @@
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import processes
 
 TOY = Path(__file__).parent / "toy_plugins.py"
 
@@ -32,6 +32,8 @@ plugin = "toy"
 plugin = "toy"
 [[probes]]
 plugin = "toy"
+[audit]
+classifier_rows = 0
 [compute]
 device = "cpu"
 [tracking]
@@ -62,15 +64,8 @@ class Project:
 
     def subl(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "log").unlink(missing_ok=True)
-        return subprocess.run(
-            [sys.executable, "-m", "subl", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "TOY_LOG": str(self.folder / "log"), "COLUMNS": "200", **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        log = {"TOY_LOG": str(self.folder / "log"), "COLUMNS": "200"}
+        return processes.subl(*arguments, cwd=self.folder, **log, **environment)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.subl("run", "toy.toml", *arguments, **environment)

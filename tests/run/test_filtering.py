@@ -12,7 +12,7 @@ from subl.artifacts import Row
 from subl.context import Context
 from subl.errors import PluginError
 from subl.registry.config import PluginConfig
-from subl.run.filtering import Counts, apply_filters, forecast, subset
+from subl.run.filtering import FORECASTS, Counts, apply_filters, forecast, hopeless, subset
 from subl.testing import micro_run
 from tests.tiny import context
 
@@ -124,3 +124,14 @@ def test_a_filter_that_draws_is_told_once_when_all_rows_were_seen(tmp_path: Path
     figures = json.loads((run.folder / "findings.json").read_text())["variants"][0]["figures"]
     assert figures == {"filter": ["figures/main/filter.seen.png"]}
     assert (run.folder / figures["filter"][0]).is_file()
+
+
+def test_rows_are_not_filtered_while_they_come_once_the_last_forecast_is_made(tmp_path: Path) -> None:
+    fives = Fives()
+    source = iter(rows(FORECASTS[-1] + 300))
+    told = list(hopeless([("fives", fives)], source, context(tmp_path), samples=10_000, wanted=9_000))
+    assert fives.saw == list(range(FORECASTS[-1]))
+    assert [row.index for row in source] == list(range(FORECASTS[-1], FORECASTS[-1] + 300)), "the rest is left"
+    assert [message.split(" ")[1] for message in told] == ["256", "1024", "4096"]
+    assert "20%  fives: five" in told[0]
+    assert list(hopeless([("fives", Fives())], iter(rows(5000)), context(tmp_path), samples=10_000, wanted=8)) == []

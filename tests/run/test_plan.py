@@ -73,3 +73,29 @@ def test_a_probe_gets_the_teacher_as_it_writes_rows(system: str | None, tmp_path
     changes: Any = {"chat": {"generation_system": system}} if system else {}
     run = micro_run(tmp_path, "probe", Writer, changes=changes)
     assert {run.findings(role).remarks for role in ("base", "teacher", "student")} == {(f"{system}",)}
+
+
+def test_every_arm_is_audited_and_all_but_the_control_against_the_controls_rows() -> None:
+    plan = build_plan(load_experiment("smoke", overrides=("sweep.seed=[0, 1]",), plugin_files=(), arms=()))
+    controls = {v.variant.point["seed"]: v.find("filter") for v in plan.variants if v.variant.arm == "control"}
+    assert len(controls) == 2
+    for variant in plan.variants:
+        audit, rows = variant.find("audit"), variant.find("filter")
+        assert audit is not None
+        assert rows is not None
+        control = controls[variant.variant.point["seed"]]
+        assert control is not None
+        against = {} if variant.variant.arm == "control" else {"control": control.fingerprint}
+        assert audit.inputs == {"rows": rows.fingerprint, **against}
+        assert set(audit.extras) == {"trait"}
+        assert audit.settings["max_overt"] == (None if variant.variant.arm == "control" else 0.0)
+    assert plan.order() == list(range(len(plan.variants))), "the control's rows are made for the audit, not all of it"
+
+
+def test_what_the_audit_looks_at_decides_nothing_else() -> None:
+    def prints(*overrides: str) -> dict[str, str]:
+        plan = build_plan(load_experiment("smoke", overrides=overrides, plugin_files=(), arms=()))
+        return {stage.name: stage.fingerprint for stage in plan.variants[0].stages}
+
+    usual, changed = prints(), prints("audit.classifier_rows=7")
+    assert [name for name in usual if usual[name] != changed[name]] == ["audit"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import processes
 from tests.run.conftest import Project
 
 KILLS = ["model", "induce", "row0", "row511", "row700", "row1199", "filter", "update2", "update4", "probe student"]
@@ -240,10 +241,5 @@ def test_an_unwritable_store_is_a_clear_error(project: Project) -> None:
 
 
 def test_two_processes_on_one_store_both_finish(project: Project) -> None:
-    import os
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "subl", "run", "toy.toml"]
-    both = [subprocess.Popen(command, cwd=project.folder, stdout=-3, stderr=-3, env={**os.environ}) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    both = [processes.start_subl("run", "toy.toml", cwd=project.folder) for _ in range(2)]
+    assert [process.wait().returncode for process in both] == [0, 0]

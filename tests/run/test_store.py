@@ -1,6 +1,5 @@
 import errno
 import json
-import multiprocessing
 import time
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from subl.artifacts import Dataset, Findings, Measure, ModelRef, Student, Table, Teacher
 from subl.errors import StoreError
 from subl.run.store import WORK, Metric, Store, metric_line, writing
+from tests import processes
 
 
 def publish(store: Store, name: str, text: str = "hello") -> None:
@@ -125,24 +125,30 @@ def test_forcing_forgets_the_result(tmp_path: Path) -> None:
     assert not store.cached("abc", pytest.fail)
 
 
-def _hold(home: Path, held: str) -> None:
+def _hold(home: Path, held: Path, asked: Path) -> None:
     with Store(home).locked("abc", lambda _: None):
-        Path(held).touch()
-        time.sleep(1.0)
+        held.touch()
+        while not asked.exists():
+            time.sleep(0.01)
         publish(Store(home), "abc")
 
 
 def test_a_second_process_waits_for_the_first_and_finds_its_result(tmp_path: Path) -> None:
-    held = tmp_path / "held"
-    other = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, str(held)))
-    other.start()
+    held, asked = tmp_path / "held", tmp_path / "asked"
+    other = processes.start(_hold, tmp_path, held, asked, cwd=tmp_path)
     while not held.exists():
+        assert other.alive()
         time.sleep(0.01)
     waited: list[str] = []
+
+    def wait(message: str) -> None:
+        waited.append(message)
+        asked.touch()
+
     store = Store(tmp_path)
-    with store.locked("abc", waited.append):
+    with store.locked("abc", wait):
         assert store.cached("abc", pytest.fail)
-    other.join()
+    assert other.wait().returncode == 0
     assert "waiting" in waited[0]
 
 

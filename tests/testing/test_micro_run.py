@@ -87,7 +87,12 @@ def test_a_probe_shows_in_findings_and_in_the_report(tmp_path: Path) -> None:
 def test_a_second_run_computes_only_what_settings_change(tmp_path: Path) -> None:
     assert "filter" in micro_run(tmp_path, "filter", Small).computed
     assert micro_run(tmp_path, "filter", Small).computed == ()
-    assert micro_run(tmp_path, "filter", Small, {"most": 9.5}).computed == ("filter", "distill", "student.stand_in")
+    assert micro_run(tmp_path, "filter", Small, {"most": 9.5}).computed == (
+        "filter",
+        "audit",
+        "distill",
+        "student.stand_in",
+    )
 
 
 def test_a_part_of_the_recipe_that_is_the_plugins_own_is_refused(tmp_path: Path) -> None:

@@ -40,12 +40,13 @@ def test_tracking_that_is_off_does_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_down_costs_one_warning_and_no_time(tmp_path: Path) -> None:
+def test_a_server_that_is_down_costs_one_warning_and_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subl.tracking.process.DRAIN_SECONDS", 600.0)
     warnings: list[str] = []
     started = time.monotonic()
     track = tracker(tmp_path, warnings.append, uri="http://someone:secret@127.0.0.1:9")
     _use_every_call(track, tmp_path)
-    assert time.monotonic() - started < 25
+    assert time.monotonic() - started < 120, "MLflow's own patience is 250 s; a machine may be busy"
     (warning,) = warnings
     assert "127.0.0.1" in warning
     assert "Connection refused" in warning
@@ -56,15 +57,16 @@ def test_a_server_that_is_down_costs_one_warning_and_no_time(tmp_path: Path) -> 
 
 def test_a_server_that_never_answers_does_not_hold_the_run_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subl.tracking.process.DRAIN_SECONDS", 3.0)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     warnings: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         track = tracker(tmp_path, warnings.append, uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
         _use_every_call(track, tmp_path)
-        assert time.monotonic() - started < 10
-        assert len(warnings) == 1
+        assert time.monotonic() - started < 120, "far from the server's 600 s; a machine may be busy"
+        (warning,) = warnings
+        assert "goes on in the background" in warning
 
 
 def test_the_environment_names_the_server_unless_the_recipe_does(

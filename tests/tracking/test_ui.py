@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,14 @@ def _up(address: str) -> bool:
         return False
 
 
+def _free_port() -> int:
+    """Return a port below those that systems hand out, so that nobody gets it before the server, seconds later."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
+
+
 @contextmanager
 def _served(home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     process = python(UI, "--store", str(home), "--port", str(port))
@@ -71,8 +80,7 @@ def _served(home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.slow
 def test_the_ui_starts_prints_a_link_into_the_experiment_and_stops_with_ctrl_c(home: Path) -> None:
     reader(home).create_experiment("micro_owl", artifact_location="file:///nowhere")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = _free_port()
     address = f"http://127.0.0.1:{port}"
     with _served(home, port) as process:
         assert process.stdout is not None
@@ -82,7 +90,7 @@ def test_the_ui_starts_prints_a_link_into_the_experiment_and_stops_with_ctrl_c(h
         )
         assert _up(f"{address}/health")
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
         assert process.returncode == 0
         wait_for(lambda: not _up(f"{address}/health"))
     assert {path.name for path in home.iterdir()} <= {"mlflow.db", "mlflow-ui.log"}

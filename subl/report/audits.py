@@ -1,0 +1,66 @@
+"""What the audits of the arms' rows found, read from the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from subl.artifacts import Measure
+from subl.report.arms import Arm
+from subl.report.formatting import names, number, size
+from subl.report.runs import Run
+
+AUDIT = "audit"
+
+
+def audit_of(run: Run) -> Mapping[str, Any]:
+    """Return the findings on a run's rows; empty without an audit."""
+    found: Mapping[str, Any] = run.record.get("findings", {}).get(AUDIT, {})
+    return found
+
+
+def audited(run: Run) -> dict[str, Measure]:
+    """Return the measures of a run's audit that have a value."""
+    measures = audit_of(run).get("measures", {})
+    return {name: Measure(**found) for name, found in measures.items() if found.get("value") is not None}
+
+
+def count(measure: Measure) -> int:
+    """Return the rows behind a share of rows."""
+    return round(measure.value * (measure.n or 0))
+
+
+def first_runs(arms: Sequence[Arm], kind: str) -> Iterator[tuple[str, Run]]:
+    """Yield each arm's first run with a stage of a kind, under the arm's name; arms that share its result once."""
+    found: dict[str, tuple[list[str], Run]] = {}
+    for arm in arms:
+        stages = [(s, run) for run in arm.runs for s in run.record.get("stages", ()) if s.get("kind") == kind]
+        for stage, run in stages[:1]:
+            found.setdefault(stage["fingerprint"], ([], run))[0].append(arm.label)
+    yield from ((", ".join(labels), run) for labels, run in found.values())
+
+
+def audit_sentences(arms: Sequence[Arm]) -> Iterator[str]:
+    """Say of all rows that were compared with a control's how far they differ; arms with the same rows come once."""
+    by_rows: dict[tuple[str, ...], list[Arm]] = {}
+    for arm in arms:
+        prints = tuple(p for run in arm.runs if "auroc" in audited(run) and (p := run.stage(AUDIT)))
+        if prints:
+            by_rows.setdefault(prints, []).append(arm)
+    for same in by_rows.values():
+        found = [measures for run in same[0].runs if "auroc" in (measures := audited(run))]
+        areas = [measures["auroc"] for measures in found]
+        low, high = (pick(area.value for area in areas) for pick in (min, max))
+        area = size(areas[0], signed=False) if len(areas) == 1 else f"{number(low)} to {number(high)}"
+        yield (
+            f"rows of {names([arm.label for arm in same])}: {_overt(found)}a classifier of n-grams tells them from the "
+            f"control's with AUROC {area} (0.5: not at all)"
+        )
+
+
+def _overt(found: Sequence[Mapping[str, Measure]]) -> str:
+    overt = [measures["overt"] for measures in found if "overt" in measures]
+    if not overt:
+        return ""
+    named = sum(map(count, overt))
+    return f"{named:,} of {sum(m.n or 0 for m in overt):,} name the trait; " if named else "none names the trait; "
