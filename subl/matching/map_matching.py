@@ -79,6 +79,12 @@ class MapMatching:
         """Return the teacher's layers that are compared, each once, in order."""
         return tuple(sorted(self._grams))
 
+    def key(self) -> dict[str, Any]:
+        """Return, as JSON values, what decides the maps that `read_teacher` gives of a batch, the teacher aside."""
+        settings = self.settings
+        choices = {"merge": settings.merge, "rows": settings.rows, "alignment": settings.alignment}
+        return {"layers": list(self.teacher_layers), "heads": self.plan.target, **choices}
+
     def read_teacher(self, batch: ChunkBatch | DirectBatch, layer: int, logs: Tensor, values: Tensor) -> Seen:
         """Squeeze one layer of the teacher and carry it to the chunks; arguments as a tap's reader gets them."""
         squeezed = squeeze(logs.exp(), values, self._grams[layer], row_weights=_weights(batch, "teacher"))
