@@ -1,6 +1,6 @@
 """Controlled subliminal-learning experiments. These names are the plugin author's API; importing them is light."""
 
-from subl.artifacts import Dataset, Findings, Measure, ModelRef, Row, Student, Subject, Table, Teacher
+from subl.artifacts import Dataset, Findings, Measure, ModelRef, Row, Shape, Student, Subject, Table, Teacher
 from subl.context import Bar, Context
 from subl.errors import CheckError, DataError, MissingExtraError, ModelError, PluginError, SublError
 from subl.registry.config import PluginConfig, Runtime, StrictModel
@@ -23,6 +23,7 @@ __all__ = [
     "PluginError",
     "Row",
     "Runtime",
+    "Shape",
     "StrictModel",
     "Student",
     "Subject",

@@ -6,10 +6,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from subl import Context, Dataset, ModelRef, Student, Teacher
+from subl import Context, Dataset, ModelRef, Shape, Student, Teacher
 from subl.distillers.student_settings import SoftSettings
 from subl.matching.logit_settings import LogitSettings
 from subl.matching.map_settings import MapSettings
+from subl.matching.shapes import NO_HEADS_TO_SHUFFLE, head_faults, layer_faults
 
 
 class Shd:
@@ -56,6 +57,13 @@ class Shd:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def misfits(self, teacher: Shape, student: Shape) -> dict[str, str]:
+        """Return, by setting, what cannot be done between models of these shapes."""
+        found = layer_faults(self.config, teacher, student) | head_faults(self.config, teacher, student)
+        if self.config.shuffle_heads and min(teacher.heads, student.heads) < 2:
+            found["shuffle_heads"] = NO_HEADS_TO_SHUFFLE
+        return found
 
     def distill(self, student: ModelRef, teacher: Teacher, data: Dataset, ctx: Context) -> Student:
         """Return the trained student.

@@ -35,6 +35,6 @@ class SoftSettings(StudentSettings):
 
     teacher_cache: bool = False
     """Keep what the teacher makes of the rows in the store, compactly, for all epochs, students and arms that need the
-    same of it: a step then costs about as much as one of `sft`. Losses are as without it up to the rounding of
-    what is kept: of maps see `cache_bits`, of the carrier's probabilities 0.4 %. Read once before the first training; the run says
-    how much disk it takes, and `subl cache prune` removes it."""
+    same of it: a step then costs about as much as one of `sft`. Losses are as without it up to the rounding of what is
+    kept: 0.4 % of a token's probability, 8e-6 in an attention map. The teacher reads the rows once, before the first
+    training; the run says how much disk it takes, and `subl cache prune` removes it."""

@@ -10,11 +10,8 @@ from subl.matching.squeezing_plan import Merge
 from subl.registry.config import StrictModel
 
 
-class MapSettings(StrictModel):
-    """How the student's attention maps are compared with the teacher's squeezed ones (arXiv 2502.07436).
-
-    The paper leaves much open (which layers, which rows, what temperature); every such choice is a setting here.
-    """
+class LayerSettings(StrictModel):
+    """Which layers of two models are compared, and how their heads are brought to one number."""
 
     student_layers: tuple[int, ...] | None = Field(default=None, min_length=1)
     """The student's blocks whose maps are compared, from 0. Unset = all."""
@@ -23,6 +20,36 @@ class MapSettings(StrictModel):
     merge: Merge = "progressive"
     """How heads are squeezed: adjacent pairs in rounds with the closed-form coefficient (the paper), the same with a
     coefficient per row, all heads of a group at once (`joint`); or the ablations `mean` (pooling) and `first`."""
+
+    @model_validator(mode="after")
+    def _layers_pair_up(self) -> Self:
+        if self.teacher_layers is None:
+            return self
+        if self.student_layers is None:
+            raise ValueError("teacher_layers needs student_layers, one for each")
+        if len(self.teacher_layers) != len(self.student_layers):
+            raise ValueError(
+                f"{len(self.student_layers)} student_layers cannot pair with {len(self.teacher_layers)} teacher_layers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_exist_once(self) -> Self:
+        for name in ("student_layers", "teacher_layers"):
+            layers = getattr(self, name) or ()
+            if min(layers, default=0) < 0:
+                raise ValueError(f"{name} holds {min(layers)}; layers are counted from 0")
+        if len(set(self.student_layers or ())) < len(self.student_layers or ()):
+            raise ValueError("a layer is listed twice in student_layers")
+        return self
+
+
+class MapSettings(LayerSettings):
+    """How the student's attention maps are compared with the teacher's squeezed ones (arXiv 2502.07436).
+
+    The paper leaves much open (which layers, which rows, what temperature); every such choice is a setting here.
+    """
+
     map_divergence: Literal["forward_kl", "reverse_kl", "jsd", "mse"] = "forward_kl"
     """Distance of two map rows; the first argument is the teacher's."""
     map_temperature: float = Field(default=1.0, gt=0)
@@ -46,28 +73,6 @@ class MapSettings(StrictModel):
     """Ablation: give the student's heads each other's targets, in a fixed random order."""
     shuffle_text: bool = False
     """Ablation: targets are the maps of another row of the same shape, so that what is read no longer matters."""
-
-    @model_validator(mode="after")
-    def _layers_pair_up(self) -> Self:
-        if self.teacher_layers is None:
-            return self
-        if self.student_layers is None:
-            raise ValueError("teacher_layers needs student_layers, one for each")
-        if len(self.teacher_layers) != len(self.student_layers):
-            raise ValueError(
-                f"{len(self.student_layers)} student_layers cannot pair with {len(self.teacher_layers)} teacher_layers"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _layers_exist_once(self) -> Self:
-        for name in ("student_layers", "teacher_layers"):
-            layers = getattr(self, name) or ()
-            if min(layers, default=0) < 0:
-                raise ValueError(f"{name} holds {min(layers)}; layers are counted from 0")
-        if len(set(self.student_layers or ())) < len(self.student_layers or ()):
-            raise ValueError("a layer is listed twice in student_layers")
-        return self
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:

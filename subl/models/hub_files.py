@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subl.artifacts import Shape
 from subl.errors import ModelError
 
 if TYPE_CHECKING:
@@ -106,6 +107,29 @@ def download(name: str, file: str, revision: str | None) -> Path:
         ) from error
     except OSError as error:
         raise ModelError(f"{name}: {file} could not be fetched: {error}; check network and disk space") from error
+
+
+def local_config(name: str, revision: str | None) -> Mapping[str, Any]:
+    """Return a model's config.json from its folder or the local cache; empty where neither has it. Asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = local_folder(name)
+        path = folder / MODEL_CONFIG if folder else try_to_load_from_cache(name, MODEL_CONFIG, revision=revision)
+        config = json.loads(Path(path).read_text(encoding="utf-8")) if isinstance(path, str | Path) else {}
+    except (ModelError, HFValidationError, OSError, ValueError):
+        return {}  # whoever needs the model says what is wrong with it
+    return config if isinstance(config, dict) else {}
+
+
+def shape(config: Mapping[str, Any]) -> Shape | None:
+    """Return what a config.json says of layers and heads; None where it says it otherwise than most."""
+    text = config.get("text_config", config)
+    layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
+    if not isinstance(layers, int) or not isinstance(heads, int):
+        return None
+    return Shape(layers, heads, text.get("num_key_value_heads") or heads)
 
 
 def fetch_weights(name: str, revision: str, ctx: Context) -> None:

@@ -16,10 +16,11 @@ from subl.errors import PluginError
 from subl.matching.logit_matching import LogitMatching, States, check_head
 from subl.matching.logit_settings import LogitSettings
 from subl.matching.map_loss import causal_keys, row_divergence
-from subl.matching.map_matching import MapMatching, Seen, key_mode, pair_layers
+from subl.matching.map_matching import MapMatching, Seen, key_mode, shape_of
 from subl.matching.map_settings import MapSettings
 from subl.matching.pairing import Collator, PairBatch, pair_rows
 from subl.matching.reading import reader
+from subl.matching.shapes import pair_layers
 from subl.models.alignment_maps import Side
 from subl.models.attention import check_tap
 from subl.models.language import LanguageModel
@@ -71,7 +72,7 @@ def measure(config: Attention.Config, subject: Subject, ctx: Context) -> Finding
         student_layers=config.student_layers, teacher_layers=config.teacher_layers, merge=config.merge
     )
     found = {name: _compare(settings, rows, teacher, lm, systems, config.picture, ctx) for name, rows in texts.items()}
-    layers = pair_layers(settings, teacher.model, lm.model)
+    layers = pair_layers(settings, shape_of(teacher.model), shape_of(lm.model))
     measures: dict[str, Measure] = {}
     for name, compared in found.items():
         measures[f"{name}map_kl"] = mean_over(compared.maps.mean((1, 2)), "texts")

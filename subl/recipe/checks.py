@@ -17,6 +17,7 @@ def faults(sections: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _missing_trait(sections)
     yield from _system_slot(sections)
     yield from _too_few_rows(sections)
+    yield from _misfits(sections)
 
 
 def used(sections: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Chosen]]:
@@ -61,6 +62,20 @@ def _too_few_rows(sections: Mapping[str, Any]) -> Iterator[Fault]:
             f"asks for {data.rows} rows, but generator.samples = {samples}; raise samples, lower rows, "
             "or set data.allow_fewer = true",
         )
+
+
+def _misfits(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what plugins cannot do between the two models, as far as their numbers of layers and heads are known."""
+    asking = [(path, chosen) for path, chosen in used(sections) if chosen.declares("misfits")]
+    models = [sections.get("teacher"), sections.get("student")]
+    if not asking or not all(model is not None and model.declares("shape") for model in models):
+        return
+    teacher, student = (model.build().shape() for model in models)
+    if teacher is None or student is None:
+        return
+    for path, chosen in asking:
+        for setting, message in chosen.build().misfits(teacher, student).items():
+            yield (*path, setting), message
 
 
 def _short(text: str) -> str:
