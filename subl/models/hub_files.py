@@ -22,6 +22,8 @@ MODEL_CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
+PATIENCE = 5.0
+"""Seconds that the hub has to answer while a run is planned."""
 
 
 def identify(name: str, revision: str | None, *, adapter: bool = False) -> Mapping[str, str]:
@@ -66,11 +68,31 @@ def commit(name: str, revision: str | None, *, adapter: bool = False) -> str:
     Raises:
         ModelError: Gated, unknown or unreachable.
     """
-    return download(name, ADAPTER_CONFIG if adapter else MODEL_CONFIG, revision).parent.name
+    file = ADAPTER_CONFIG if adapter else MODEL_CONFIG
+    return download(name, file, revision, cached_only=not _reachable()).parent.name
 
 
-def download(name: str, file: str, revision: str | None) -> Path:
-    """Return the path of one hub file in the local cache, fetching it where needed.
+@cache
+def _reachable() -> bool:
+    """Return whether the hub answers, at one short attempt.
+
+    Without it a plan waits for most of a minute per model: where a file is not in the local cache either, the hub's own
+    client tries again and again.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.is_offline_mode():
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception:  # any way in which a network can fail, in whichever client the hub uses
+        return False
+    return True
+
+
+def download(name: str, file: str, revision: str | None, *, cached_only: bool = False) -> Path:
+    """Return the path of one hub file in the local cache, fetching it where needed, unless `cached_only`.
 
     Raises:
         ModelError: Gated, unknown or unreachable; says what to do.
@@ -80,7 +102,7 @@ def download(name: str, file: str, revision: str | None) -> Path:
     page = f"https://huggingface.co/{name}"
     try:
         with _quiet_hub():
-            return Path(hf_hub_download(name, file, revision=revision))
+            return Path(hf_hub_download(name, file, revision=revision, local_files_only=cached_only))
     except errors.HFValidationError as error:
         raise ModelError(f"{name!r} is neither a folder nor a name on the hub: {error}") from error
     except errors.GatedRepoError as error:
