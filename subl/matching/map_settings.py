@@ -72,7 +72,8 @@ class MapSettings(LayerSettings):
     shuffle_heads: bool = False
     """Ablation: give the student's heads each other's targets, in a fixed random order."""
     shuffle_text: bool = False
-    """Ablation: targets are the maps of another row of the same shape, so that what is read no longer matters."""
+    """Ablation: targets are the maps of another row of the same shape (or cut to it), so that what is read no longer
+    matters; `shuffled_rows` is the share of rows for which there is one."""
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
