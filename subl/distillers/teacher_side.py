@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,8 +124,10 @@ class _Part(Protocol):
     """Maps or distributions: what one folder keeps of the teacher's side."""
 
     name: str
-    maps: MapMatching | None
-    logits: LogitMatching | None
+
+    def reader(self) -> AbstractContextManager[ReadTeacher]:
+        """Open what reads it from the teacher's network."""
+        ...
 
     def key(self) -> Mapping[str, Any]:
         """Return what decides it, beside the teacher and its dtype."""
@@ -142,20 +144,22 @@ class _Part(Protocol):
 
 class _Maps:
     name = "teacher's attention maps"
-    logits = None
 
     def __init__(self, side: TeacherSide, maps: MapMatching, bits: Bits) -> None:
         self._side = side
-        self.maps = maps
+        self._maps = maps
         self._bits = bits
 
+    def reader(self) -> AbstractContextManager[ReadTeacher]:
+        return self._side.reader(self._maps, None)
+
     def key(self) -> Mapping[str, Any]:
-        direct = self.maps.settings.alignment == "direct"
+        direct = self._maps.settings.alignment == "direct"
         rows = ((p.teacher.input_ids, p.alignment, p.readings if direct else None) for p in self._side.pairs)
-        return {**self.maps.key(), "keys": self._side.keys, "bits": self._bits, "texts": _digest(rows)}
+        return {**self._maps.key(), "keys": self._side.keys, "bits": self._bits, "texts": _digest(rows)}
 
     def pack(self, reading: Reading, batch: PairBatch) -> tuple[list[Arrays], Mapping[str, Tensor]]:
-        seen = [reading.maps[layer] for layer in self.maps.teacher_layers]
+        seen = [reading.maps[layer] for layer in self._maps.teacher_layers]
         levels, masses = (
             tensor.cpu().numpy() for tensor in pack_maps(torch.stack([one.maps for one in seen], dim=1), self._bits)
         )
@@ -178,27 +182,29 @@ class _Maps:
             levels[i, :, :, :count, :width], masses[i, :, :, :count] = row["levels"], row["masses"]
         device = batch.maps.rows.device
         maps = unpack_maps(torch.from_numpy(levels).to(device), torch.from_numpy(masses).to(device))
-        return {layer: Seen(maps[:, i]) for i, layer in enumerate(self.maps.teacher_layers)}
+        return {layer: Seen(maps[:, i]) for i, layer in enumerate(self._maps.teacher_layers)}
 
 
 class _Logits:
     name = "teacher's distributions"
-    maps = None
 
     def __init__(self, side: TeacherSide, logits: LogitMatching) -> None:
         self._side = side
-        self.logits = logits
+        self._logits = logits
+
+    def reader(self) -> AbstractContextManager[ReadTeacher]:
+        return self._side.reader(None, self._logits)
 
     def key(self) -> Mapping[str, Any]:
         rows = ((pair.teacher.input_ids, pair.teacher.prompt_length) for pair in self._side.pairs)
-        return {**self.logits.key(), "trait": list(self._side.trait_ids), "texts": _digest(rows)}
+        return {**self._logits.key(), "trait": list(self._side.trait_ids), "texts": _digest(rows)}
 
     def pack(self, reading: Reading, batch: PairBatch) -> tuple[list[Arrays], Mapping[str, Tensor]]:
         assert isinstance(reading.states, States)
-        packed = pack_distributions(self.logits.keep(reading.states, batch))
+        packed = pack_distributions(self._logits.keep(reading.states, batch))
         count, width = batch.teacher.ids.shape
         sizes = torch.bincount(batch.teacher.asking // width, minlength=count).tolist()
-        parts = {name: values.cpu().split(sizes) for name, values in packed.items()}
+        parts = {name: torch.split(values.cpu(), sizes) for name, values in packed.items()}
         rows: list[Arrays] = [{name: values[i].numpy() for name, values in parts.items()} for i in range(count)]
         return rows, {"teacher_trait_mass": self._side.trait_mass(reading)}
 
@@ -229,7 +235,7 @@ def _record(part: _Part, side: TeacherSide, folder: Path, ctx: Context) -> None:
     counts: defaultdict[str, int] = defaultdict(int)
     count, written = len(side.pairs), 0
     with (
-        side.reader(part.maps, part.logits) as read,
+        part.reader() as read,
         RowWriter(folder) as writer,
         ctx.progress(count, f"read the {part.name}") as bar,
     ):

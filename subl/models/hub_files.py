@@ -79,8 +79,7 @@ def _reachable() -> bool:
     Without it a plan waits for most of a minute per model: where a file is not in the local cache either, the hub's own
     client tries again and again.
     """
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     if constants.is_offline_mode():
         return False

@@ -121,8 +121,8 @@ def _compare(
         batch = collator.batch(range(start, min(start + BATCH, len(rows)))).to(lm.device)
         readings = []
         # One after the other: an unbiased teacher and its base are one network.
-        for model, side in sides:
-            with torch.no_grad(), reader(model.model, side, maps, states=True) as read:
+        for model, which in sides:
+            with torch.no_grad(), reader(model.model, which, maps, states=True) as read:
                 readings.append(read(model.model, batch))
         theirs, own = readings
         assert isinstance(theirs.states, States)

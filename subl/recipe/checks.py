@@ -67,8 +67,8 @@ def _too_few_rows(sections: Mapping[str, Any]) -> Iterator[Fault]:
 def _misfits(sections: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield what plugins cannot do between the two models, as far as their numbers of layers and heads are known."""
     asking = [(path, chosen) for path, chosen in used(sections) if chosen.declares("misfits")]
-    models = [sections.get("teacher"), sections.get("student")]
-    if not asking or not all(model is not None and model.declares("shape") for model in models):
+    models = [chosen for name in ("teacher", "student") if (chosen := sections.get(name)) and chosen.declares("shape")]
+    if not asking or len(models) < 2:
         return
     teacher, student = (model.build().shape() for model in models)
     if teacher is None or student is None:

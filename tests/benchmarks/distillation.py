@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from transformers import GemmaConfig, GemmaForCausalLM, MistralConfig, MistralForCausalLM
 
-from subl.artifacts import ModelRef, Row, Teacher
+from subl.artifacts import Dataset, ModelRef, Row, Student, Teacher
+from subl.context import Context
 from subl.distillers.logit_kd import LogitKd
 from subl.distillers.sft import Sft
 from subl.distillers.shd import Shd
@@ -48,10 +49,9 @@ class LmOnly:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def distill(self, *inputs: Any) -> Any:
+    def distill(self, student: ModelRef, teacher: Teacher, data: Dataset, ctx: Context) -> Student:
         """Train."""
-        *artifacts, ctx = inputs
-        return distill(*artifacts, self.config, Objective(lm_weight=1.0), ctx)
+        return distill(student, teacher, data, self.config, Objective(lm_weight=1.0), ctx)
 
 
 METHODS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {

@@ -114,7 +114,7 @@ def maps_and_values(lm: LanguageModel, ids: Sequence[int]) -> tuple[list[Tensor]
     for handle in handles:
         handle.remove()
     kv_heads = lm.model.config.num_key_value_heads
-    return list(maps), [values.unflatten(-1, (kv_heads, -1)).transpose(1, 2) for values in kept]
+    return list(maps), [values.view(*values.shape[:2], kv_heads, -1).transpose(1, 2) for values in kept]
 
 
 @torch.no_grad()

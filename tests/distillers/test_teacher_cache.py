@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from subl.distillers import teacher_side
 from subl.distillers.logit_kd import LogitKd
 from subl.distillers.shd import Shd
 from subl.errors import StoreError
+from subl.matching.row_files import RowWriter
 from subl.run.caching import stored, unneeded
 from subl.testing.fakes import sink
 from tests.distillers.soft import FAST, distilled, model
@@ -115,9 +117,12 @@ def test_a_second_student_and_another_arm_read_what_the_first_one_kept(
     assert again["teacher_trait_mass"]
     assert len(recordings(home)) == 2
     # Another teacher, other layers, other rows of maps: other caches.
-    for number, (teacher, settings) in enumerate(
-        [(other, {}), (base, {"student_layers": [1]}), (base, {"rows": "mean"})]
-    ):
+    others: list[tuple[ModelRef, dict[str, Any]]] = [
+        (other, {}),
+        (base, {"student_layers": [1]}),
+        (base, {"rows": "mean"}),
+    ]
+    for number, (teacher, settings) in enumerate(others):
         curves(shd(teacher_cache=True, updates=1, **settings), third, teacher, tmp_path / f"more{number}", store=home)
     assert len(recordings(home)) == 5
 
@@ -126,7 +131,7 @@ def test_an_interrupted_or_damaged_recording_is_made_again(
     base: ModelRef, other: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
-    monkeypatch.setattr(teacher_side.RowWriter, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(RowWriter, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         curves(shd(teacher_cache=True), other, base, tmp_path / "interrupted", store=home)
     monkeypatch.undo()
@@ -149,6 +154,6 @@ def test_what_cannot_be_kept_is_an_error(
     with pytest.raises(ValidationError, match="cache_bits does nothing without a cache"):
         shd(cache_bits=8)
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(teacher_side.shutil, "disk_usage", lambda _folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
     with pytest.raises(StoreError, match="free some space, name fewer student_layers, or set teacher_cache = false"):
         distilled(shd(teacher_cache=True), other, base, tmp_path / "disk")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from subl.matching.packing import Bits, pack_distributions, pack_maps, unpack_maps
-from subl.matching.row_files import RowFiles, RowWriter
+from subl.matching.row_files import Arrays, RowFiles, RowWriter
 
 
 @pytest.mark.parametrize(("bits", "largest", "divergence"), [(8, 2e-3, 1.5e-4), (16, 8e-6, 2.5e-9)])
@@ -52,7 +52,7 @@ def test_distributions_become_logarithms() -> None:
 
 
 def test_rows_of_different_sizes_come_back(tmp_path: Path) -> None:
-    rows = [
+    rows: list[Arrays] = [
         {"a": np.arange(size * 2, dtype=np.uint16).reshape(2, size), "b": np.full(size, 0.5, np.float32)}
         for size in (3, 0, 5)
     ]

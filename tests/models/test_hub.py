@@ -265,7 +265,8 @@ def test_a_hub_that_cannot_be_reached_is_explained(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_plan_waits_for_one_short_attempt_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants, utils
+    import huggingface_hub
+    from huggingface_hub import constants
 
     asked: list[float] = []
 
@@ -275,7 +276,7 @@ def test_a_plan_waits_for_one_short_attempt_only(monkeypatch: pytest.MonkeyPatch
             raise ConnectionError("no route")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(utils, "get_session", Nowhere)
+    monkeypatch.setattr(huggingface_hub, "get_session", Nowhere)
     hub_files._reachable.cache_clear()
     try:
         for name in ("someone/absent", "someone/gone"):
