@@ -12,16 +12,15 @@ from subl.artifacts import Dataset, ModelRef, Student, Teacher
 from subl.context import Context
 from subl.distillers.soft_trainer import Losses, SoftTrainer
 from subl.distillers.student_settings import SoftSettings
-from subl.distillers.teacher_side import CALIBRATION, ReadTeacher, TeacherSide, kept_reader, network_reader
+from subl.distillers.teacher_side import CALIBRATION, ReadTeacher, TeacherSide, kept_reader, network_reader, prove
 from subl.errors import DataError, ModelError
-from subl.matching.logit_matching import LogitMatching, check_head
+from subl.matching.logit_matching import LogitMatching
 from subl.matching.logit_settings import LogitSettings
 from subl.matching.map_matching import MapMatching, key_mode
 from subl.matching.map_settings import MapSettings
 from subl.matching.packing import Bits
 from subl.matching.pairing import Collator, Pair, pair_rows, shuffled
 from subl.matching.reading import Reader, reader
-from subl.models.attention import check_tap
 from subl.models.language import LanguageModel
 from subl.models.training import derived, train
 from subl.models.vocabulary import trait_ids
@@ -99,11 +98,10 @@ def _matched(
     logits = LogitMatching(objective.logits, teacher, student, pairs) if objective.logits else None
     _announce(logits, settings, ctx)
     losses = Losses(objective.lm_weight, maps, objective.map_weight, logits, objective.logit_weight)
-    keys = key_mode(objective.maps, systems) if objective.maps else "content"
     collator = Collator(
         pairs,
         (int(teacher.tokenizer.pad_token_id), int(student.tokenizer.pad_token_id)),
-        keys=keys,
+        keys=key_mode(objective.maps, systems) if objective.maps else "content",
         alignment=objective.maps.alignment if objective.maps else "chunks",
         count=losses.count,
     )
@@ -115,15 +113,10 @@ def _matched(
         trait_ids=trait_ids(teacher.chat, ctx.trait.leaks()).firsts,
         pairs=pairs,
         collator=collator,
-        keys=keys,
         batch_size=settings.micro_batch_size or settings.batch_size,
     )
     states = logits is not None or objective.lm_weight > 0
-    ids = collator.batch([0]).student.ids.to(student.device)
-    if maps is not None:
-        check_tap(student.model, maps.student_layers, ids)
-    if states:
-        check_head(student.model, ids)
+    prove(student, collator.batch([0]).student, layers=maps.student_layers if maps else (), head=states)
     with (
         kept_reader(side, objective.bits, ctx) if settings.teacher_cache else network_reader(side, ctx) as read_teacher,
         reader(student.model, "student", maps, states=states) as read_student,

@@ -22,7 +22,7 @@ from subl.errors import StoreError
 from subl.matching.logit_matching import Kept, LogitMatching, States, check_head, trait_mass
 from subl.matching.map_matching import MapMatching, Seen
 from subl.matching.packing import Bits, pack_distributions, pack_maps, unpack_maps
-from subl.matching.pairing import Collator, Pair, PairBatch
+from subl.matching.pairing import Collator, Pair, PairBatch, SideBatch
 from subl.matching.reading import Reading, reader
 from subl.matching.row_files import Arrays, RowFiles, RowWriter
 from subl.models.attention import check_tap
@@ -49,7 +49,6 @@ class TeacherSide:
         trait_ids: Tokens whose probability is reported beside a logit loss.
         pairs: The rows.
         collator: Makes batches of them.
-        keys: Which keys the collator lets count.
         batch_size: Rows to read at once where they are all read.
     """
 
@@ -60,23 +59,18 @@ class TeacherSide:
     trait_ids: tuple[int, ...]
     pairs: Sequence[Pair]
     collator: Collator
-    keys: str
     batch_size: int
 
     @contextmanager
     def reader(self, maps: MapMatching | None, logits: LogitMatching | None) -> Iterator[ReadTeacher]:
         """Return what reads the teacher's network, which is tapped for as long as the block runs."""
-        model: Any = self.lm.model
-        ids = self.collator.batch([0]).teacher.ids.to(self.lm.device)
-        if maps is not None:
-            check_tap(model, maps.teacher_layers, ids)
-        if logits is not None:
-            check_head(model, ids)
         if maps is None and logits is None:
             yield lambda _batch: Reading(None, {})
             return
-        with reader(model, "teacher", maps, states=logits is not None) as read:
-            yield torch.no_grad()(lambda batch: read(model, batch))
+        first = self.collator.batch([0]).teacher
+        prove(self.lm, first, layers=maps.teacher_layers if maps else (), head=logits is not None)
+        with reader(self.lm.model, "teacher", maps, states=logits is not None) as read:
+            yield torch.no_grad()(lambda batch: read(self.lm.model, batch))
 
     def batches(self, rows: int) -> Iterator[PairBatch]:
         """Yield the first rows in batches."""
@@ -88,6 +82,19 @@ class TeacherSide:
         """Return the teacher's probability of beginning a trait's word, at every position of a completion."""
         assert isinstance(reading.states, States)
         return trait_mass(reading.states, self.trait_ids)
+
+
+def prove(lm: LanguageModel, first: SideBatch, *, layers: Sequence[int], head: bool) -> None:
+    """Check on the first row that what is read of a model is its own: the maps of `layers`, and its logits.
+
+    Raises:
+        ModelError: It is not.
+    """
+    ids = first.ids.to(lm.device)
+    if layers:
+        check_tap(lm.model, layers, ids)
+    if head:
+        check_head(lm.model, ids)
 
 
 @contextmanager
@@ -156,7 +163,7 @@ class _Maps:
     def key(self) -> Mapping[str, Any]:
         direct = self._maps.settings.alignment == "direct"
         rows = ((p.teacher.input_ids, p.alignment, p.readings if direct else None) for p in self._side.pairs)
-        return {**self._maps.key(), "keys": self._side.keys, "bits": self._bits, "texts": _digest(rows)}
+        return {**self._maps.key(), "keys": self._side.collator.keys, "bits": self._bits, "texts": _digest(rows)}
 
     def pack(self, reading: Reading, batch: PairBatch) -> tuple[list[Arrays], Mapping[str, Tensor]]:
         seen = [reading.maps[layer] for layer in self._maps.teacher_layers]

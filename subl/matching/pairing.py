@@ -196,7 +196,7 @@ class Collator:
     ) -> None:
         self._pairs = pairs
         self._padding = padding
-        self._keys = keys
+        self.keys = keys
         self._direct = alignment == "direct"
         self._count = count
 
@@ -224,9 +224,9 @@ class Collator:
         maps: ChunkBatch | DirectBatch
         if self._direct:
             projections = [project(*pair.readings, pair.alignment) for pair in chosen]
-            maps = direct_batch(projections, alignments, lengths=lengths, keys=self._keys)
+            maps = direct_batch(projections, alignments, lengths=lengths, keys=self.keys)
         else:
-            maps = chunk_batch(alignments, lengths=lengths, keys=self._keys)
+            maps = chunk_batch(alignments, lengths=lengths, keys=self.keys)
         chunks = chunk_batch(alignments, lengths=lengths, keys="content")
         return PairBatch(tuple(rows), teacher, student, maps, chunks, _matched(chosen))
 

@@ -227,9 +227,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="full-size shapes on one GPU")
     parser.add_argument("--rounds", type=int, default=3, help="trainings per method")
+    parser.add_argument("--updates", type=int, default=8, help="updates per training that count")
     options = parser.parse_args()
     shapes = FULL if options.full else SMALL
-    found = measure(shapes, updates=8, rounds=options.rounds)
+    found = measure(shapes, updates=options.updates, rounds=options.rounds)
     print(f"{'method':<24}{'s / update':>12}{'× sft':>8}{'floor':>8}{'× logit_kd':>12}{'GB above sft':>14}")
     for method, (seconds, memory) in found.items():
         print(
