@@ -185,7 +185,8 @@ class Store:
         with self.locked(name, say) as entry:
             if not self.cached(name, warn):
                 entry.begin()
-                make(entry.folder)
+                with writing(entry.folder):
+                    make(entry.folder)
                 entry.seal({"stage": SHARED, "name": SHARED, "plugin": plugin, "key": {"stage": SHARED, **key}})
         return entry.folder
 
