@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subl.artifacts import Dataset, Findings, Measure, ModelRef, Row, Student, Subject, Table, Teacher
+    from subl.artifacts import Dataset, Findings, Measure, ModelRef, Row, Shape, Student, Subject, Table, Teacher
     from subl.context import Bar, Context
     from subl.errors import CheckError, DataError, MissingExtraError, ModelError, PluginError, SublError
     from subl.registry.config import PluginConfig, Runtime, StrictModel
@@ -27,6 +27,7 @@ __all__ = [
     "PluginError",
     "Row",
     "Runtime",
+    "Shape",
     "StrictModel",
     "Student",
     "Subject",

@@ -118,6 +118,14 @@ class ModelRef:
         return replace(self, identity=identity, **changes)
 
 
+class Shape(NamedTuple):
+    """How many layers and heads a transformer has, known before it is loaded."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+
+
 @dataclass(frozen=True, slots=True)
 class Teacher:
     """A model with the trait (or, in control arms, without), and the base that it was made from."""

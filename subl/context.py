@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,14 @@ class Loader(Protocol):
         ...
 
 
+class Sharer(Protocol):
+    """Keeps what stages share; the runner provides it."""
+
+    def __call__(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """Return the folder of a key, made by `make` where it is not there."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Handed to every plugin call.
@@ -68,6 +76,7 @@ class Context:
         sink: Where messages, metrics and progress go.
         loader: Loads models.
         inputs: What the plugin class declared in `needs`.
+        sharer: Keeps what stages share.
     """
 
     seed: int
@@ -79,6 +88,7 @@ class Context:
     sink: Sink
     loader: Loader
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    sharer: Sharer | None = None
 
     @property
     def trait(self) -> Trait:
@@ -128,6 +138,23 @@ class Context:
     def load(self, ref: ModelRef, *, fresh: bool = False) -> Any:
         """Load a model through its plugin. Shared and read-only unless `fresh`."""
         return self.loader(ref, fresh=fresh)
+
+    def shared(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """Return a read-only folder that all stages with an equal `key` share, and that the first of them makes.
+
+        For what is costly and the same for many stages, such as what a teacher makes of the rows. It is no part of any
+        result: a result must be the same without it. `subl cache prune` removes it.
+
+        Args:
+            key: JSON values that decide the folder's content: identities, settings, a version.
+            make: Writes the content into an empty folder. Interrupted, it is called again, with an empty folder.
+
+        Raises:
+            PluginError: This context has no store.
+        """
+        if self.sharer is None:
+            raise PluginError("this context shares no folders; give it a `sharer`")
+        return self.sharer(key, make)
 
     def _input(self, name: str) -> Any:
         if name not in self.inputs:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from subl import Context, Dataset, ModelRef, Student, Teacher
-from subl.distillers.student_settings import StudentSettings
+from subl.distillers.student_settings import SoftSettings
 from subl.matching.logit_settings import LogitSettings
 
 
@@ -21,7 +21,7 @@ class LogitKd:
     version = 1
     needs: ClassVar[tuple[str, ...]] = ("trait",)
 
-    class Config(LogitSettings, StudentSettings):
+    class Config(LogitSettings, SoftSettings):
         """Settings of `logit_kd`."""
 
         lm_weight: float = Field(default=0.0, ge=0)

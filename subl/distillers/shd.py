@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from subl import Context, Dataset, ModelRef, Student, Teacher
-from subl.distillers.student_settings import StudentSettings
+from subl import Context, Dataset, ModelRef, Shape, Student, Teacher
+from subl.distillers.student_settings import SoftSettings
 from subl.matching.logit_settings import LogitSettings
 from subl.matching.map_settings import MapSettings
+from subl.matching.shapes import NO_HEADS_TO_SHUFFLE, head_faults, layer_faults
 
 
 class Shd:
@@ -23,7 +24,7 @@ class Shd:
     version = 1
     needs: ClassVar[tuple[str, ...]] = ("trait",)
 
-    class Config(MapSettings, StudentSettings):
+    class Config(MapSettings, SoftSettings):
         """Settings of `shd`."""
 
         beta: float = Field(default=1.0, gt=0)
@@ -34,6 +35,15 @@ class Shd:
         """Weight of logit distillation; 0 leaves it out."""
         logits: LogitSettings = LogitSettings()
         """How logits are distilled; only with a logit_weight."""
+        cache_bits: Literal[8, 16] = 16
+        """Bits of an attention map's entry in the teacher_cache. 8 take half of the disk; an entry is then off by up to
+        2e-3 instead of 8e-6."""
+
+        @model_validator(mode="after")
+        def _bits_only_with_cache(self) -> Self:
+            if self.cache_bits != 16 and not self.teacher_cache:
+                raise ValueError("cache_bits does nothing without a cache; set teacher_cache = true, or remove it")
+            return self
 
         @model_validator(mode="after")
         def _logits_only_with_weight(self) -> Self:
@@ -47,6 +57,13 @@ class Shd:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def misfits(self, teacher: Shape, student: Shape) -> dict[str, str]:
+        """Return, by setting, what cannot be done between models of these shapes."""
+        found = layer_faults(self.config, teacher, student) | head_faults(self.config, teacher, student)
+        if self.config.shuffle_heads and min(teacher.heads, student.heads) < 2:
+            found["shuffle_heads"] = NO_HEADS_TO_SHUFFLE
+        return found
 
     def distill(self, student: ModelRef, teacher: Teacher, data: Dataset, ctx: Context) -> Student:
         """Return the trained student.
@@ -64,5 +81,6 @@ class Shd:
             map_weight=config.beta,
             logits=config.logits if config.logit_weight else None,
             logit_weight=config.logit_weight,
+            bits=config.cache_bits,
         )
         return distill(student, teacher, data, config, objective, ctx)

@@ -12,9 +12,9 @@ from torch import Tensor
 from trl import SFTTrainer
 
 from subl.matching.logit_loss import summed, token_log_probs
-from subl.matching.logit_matching import LogitMatching, trait_mass
+from subl.matching.logit_matching import LogitMatching, States
 from subl.matching.loss_sum import LossSum
-from subl.matching.map_matching import MapMatching, watched_rows
+from subl.matching.map_matching import MapMatching
 from subl.matching.pairing import PairBatch
 from subl.matching.reading import Reader, Reading
 
@@ -29,7 +29,6 @@ class Losses:
         map_weight: Its weight.
         logits: Next-token distributions.
         logit_weight: Their weight.
-        trait_ids: Tokens whose probability under the teacher is reported beside a logit loss.
     """
 
     lm_weight: float
@@ -37,7 +36,6 @@ class Losses:
     map_weight: float
     logits: LogitMatching | None
     logit_weight: float
-    trait_ids: tuple[int, ...]
 
     @property
     def weights(self) -> dict[str, float]:
@@ -63,17 +61,15 @@ class Losses:
         parts: dict[str, LossSum] = {}
         statistics: dict[str, Tensor] = {}
         if self.lm_weight:
-            assert student.states is not None
+            assert isinstance(student.states, States)
             log_probs = token_log_probs(student.states.hidden, student.states.head, batch.student.targets)
             parts["lm"] = summed(-log_probs)
         if self.maps is not None:
             parts["maps"], statistics = self.maps.loss(teacher.maps, student.maps, batch.maps)
         if self.logits is not None:
             assert teacher.states is not None
-            assert student.states is not None
+            assert isinstance(student.states, States)
             parts["logits"] = self.logits.loss(teacher.states, student.states, batch)
-            with torch.no_grad():
-                statistics["teacher_trait_mass"] = trait_mass(teacher.states, self.trait_ids)
         return parts, statistics
 
 
@@ -85,17 +81,22 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
 
     Args:
         losses: The objective.
-        read_teacher: From a batch to what the teacher makes of it; None where no part needs the teacher.
-        student: Reads the student's side.
+        read_teacher: From a batch to what the teacher makes of it.
+        read_student: Reads the student's side.
     """
 
     def __init__(
-        self, *args: Any, losses: Losses, read_teacher: Callable[[PairBatch], Reading], student: Reader, **kwargs: Any
+        self,
+        *args: Any,
+        losses: Losses,
+        read_teacher: Callable[[PairBatch], Reading],
+        read_student: Reader,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._losses = losses
         self._read_teacher = read_teacher
-        self._student = student
+        self._read_student = read_student
         self._counts: Counter[str] = Counter()
         self._reported: defaultdict[str, list[Tensor]] = defaultdict(list)
 
@@ -110,10 +111,7 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: Mapping[str, Any], *_: Any, **__: Any) -> Tensor:
         """Return the loss of one micro-batch."""
         batch: PairBatch = inputs["pairs"].to(self.model.device)
-        with torch.no_grad():
-            teacher = self._read_teacher(batch)
-        maps = self._losses.maps
-        student = self._student(model, batch.student, watched_rows(batch.maps, "student") if maps else None)
+        teacher, student = self._read_teacher(batch), self._read_student(model, batch)
         parts, statistics = self._losses(teacher, student, batch)
         loss = torch.stack(
             [weight * parts[name].total / max(self._counts[name], 1) for name, weight in self._losses.weights.items()]

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from subl.artifacts import Dataset, ModelRef, Student, Teacher
 from subl.context import Context
 from subl.distillers.soft_trainer import Losses, SoftTrainer
-from subl.distillers.student_settings import StudentSettings
-from subl.errors import DataError
-from subl.matching.logit_matching import LogitMatching, check_head
+from subl.distillers.student_settings import SoftSettings
+from subl.distillers.teacher_side import CALIBRATION, ReadTeacher, TeacherSide, kept_reader, network_reader, prove
+from subl.errors import DataError, ModelError
+from subl.matching.logit_matching import LogitMatching
 from subl.matching.logit_settings import LogitSettings
-from subl.matching.map_matching import MapMatching, Seen, key_mode, watched_rows
+from subl.matching.map_matching import MapMatching, key_mode
 from subl.matching.map_settings import MapSettings
-from subl.matching.pairing import Collator, Pair, PairBatch, pair_rows, shuffled
-from subl.matching.reading import Reader, Reading
-from subl.models.attention import Tap, check_tap, tapped
+from subl.matching.packing import Bits
+from subl.matching.pairing import Collator, Pair, pair_rows, shuffled
+from subl.matching.reading import Reader, reader
 from subl.models.language import LanguageModel
 from subl.models.training import derived, train
 from subl.models.vocabulary import trait_ids
-
-CALIBRATION = 64
-"""Rows on which heads are matched."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,12 @@ class Objective:
     map_weight: float = 0.0
     logits: LogitSettings | None = None
     logit_weight: float = 0.0
+    bits: Bits = 16
+    """Of a map's entry in the teacher's cache."""
 
 
 def distill(
-    student: ModelRef, teacher: Teacher, data: Dataset, settings: StudentSettings, objective: Objective, ctx: Context
+    student: ModelRef, teacher: Teacher, data: Dataset, settings: SoftSettings, objective: Objective, ctx: Context
 ) -> Student:
     """Train `student` on what `teacher` makes of the rows.
 
@@ -61,7 +60,12 @@ def distill(
         pairs, share = shuffled(pairs, ctx.seed)
         ctx.metric("shuffled_rows", share)
     _report_alignment(pairs, ctx)
-    with _matched(their_lm, lm, pairs, systems, objective, ctx) as (losses, read_teacher, reader, collator):
+    with _matched(their_lm, lm, pairs, systems, settings, objective, ctx) as (
+        losses,
+        read_teacher,
+        read_student,
+        collator,
+    ):
         trained = train(
             lm,
             [pair.student for pair in pairs],
@@ -73,7 +77,7 @@ def distill(
             data_collator=collator,
             losses=losses,
             read_teacher=read_teacher,
-            student=reader,
+            read_student=read_student,
         )
     rendering = lm.chat.digest(systems[1])
     return Student(model=derived(student, trained, ctx, rendering), base=student, updates=trained.updates)
@@ -85,27 +89,15 @@ def _matched(
     student: LanguageModel,
     pairs: list[Pair],
     systems: tuple[str | None, str | None],
+    settings: SoftSettings,
     objective: Objective,
     ctx: Context,
-) -> Iterator[tuple[Losses, Callable[[PairBatch], Reading], Reader, Collator]]:
+) -> Iterator[tuple[Losses, ReadTeacher, Reader, Collator]]:
     """Tap both models for as long as the block runs, and return what the trainer needs."""
     maps = MapMatching(objective.maps, teacher.model, student.model) if objective.maps else None
     logits = LogitMatching(objective.logits, teacher, student, pairs) if objective.logits else None
-    if logits is not None:
-        ctx.log(f"logits: {logits.kind}, {logits.settings.vocabulary} vocabulary")
-        if logits.settings.vocabulary == "full":
-            ctx.log(
-                'warning: vocabulary = "full" lets the teacher\'s probability on trait words into the loss, which '
-                'reaches any student; vocabulary = "carrier" does not'
-            )
-    losses = Losses(
-        objective.lm_weight,
-        maps,
-        objective.map_weight,
-        logits,
-        objective.logit_weight,
-        trait_ids(teacher.chat, ctx.trait.leaks()).firsts,
-    )
+    _announce(logits, settings, ctx)
+    losses = Losses(objective.lm_weight, maps, objective.map_weight, logits, objective.logit_weight)
     collator = Collator(
         pairs,
         (int(teacher.tokenizer.pad_token_id), int(student.tokenizer.pad_token_id)),
@@ -113,68 +105,59 @@ def _matched(
         alignment=objective.maps.alignment if objective.maps else "chunks",
         count=losses.count,
     )
-    with ExitStack() as stack:
-        current: list[PairBatch] = []
-        taps: tuple[Tap | None, Tap | None] = (None, None)
-        if maps is not None:
-            _prove(maps, teacher, student, collator)
-            taps = (
-                stack.enter_context(tapped(teacher.model, maps.teacher_layers, _into(maps.read_teacher, current))),
-                stack.enter_context(tapped(student.model, maps.student_layers, _into(maps.read_student, current))),
-            )
-        if logits is not None or objective.lm_weight:
-            first = collator.batch([0])
-            check_head(student.model, first.student.ids.to(student.device))
-            check_head(teacher.model, first.teacher.ids.to(teacher.device))
-        their_reader = Reader(teacher.model, taps[0], states=logits is not None)
-        own_reader = Reader(student.model, taps[1], states=logits is not None or objective.lm_weight > 0)
-
-        def read_teacher(batch: PairBatch) -> Reading:
-            current[:] = [batch]
-            if logits is None and maps is None:
-                return Reading(None, {})
-            positions = watched_rows(batch.maps, "teacher") if maps else None
-            if logits is None and positions is not None:
-                return their_reader.maps_only(teacher.model, batch.teacher, positions)
-            return their_reader(teacher.model, batch.teacher, positions)
-
-        if objective.maps and maps is not None:
-            _order_heads(objective.maps, maps, read_teacher, own_reader, student, collator, len(pairs), ctx)
-        yield losses, read_teacher, own_reader, collator
-
-
-def _into(read: Callable[..., Seen], current: list[PairBatch]) -> Callable[[int, Tensor, Tensor], Seen]:
-    """Return a tap's reader that knows the batch being read."""
-    return lambda layer, logs, values: read(current[0].maps, layer, logs, values)
-
-
-def _prove(maps: MapMatching, teacher: LanguageModel, student: LanguageModel, collator: Collator) -> None:
-    """Check on the first row that what is captured is attention, in every layer that is compared."""
-    first = collator.batch([0])
-    for lm, layers, side in (
-        (teacher, maps.teacher_layers, first.teacher),
-        (student, maps.student_layers, first.student),
+    side = TeacherSide(
+        ref=teacher.ref,
+        lm=teacher,
+        maps=maps,
+        logits=logits,
+        trait_ids=trait_ids(teacher.chat, ctx.trait.leaks()).firsts,
+        pairs=pairs,
+        collator=collator,
+        batch_size=settings.micro_batch_size or settings.batch_size,
+    )
+    states = logits is not None or objective.lm_weight > 0
+    prove(student, collator.batch([0]).student, layers=maps.student_layers if maps else (), head=states)
+    with (
+        kept_reader(side, objective.bits, ctx) if settings.teacher_cache else network_reader(side, ctx) as read_teacher,
+        reader(student.model, "student", maps, states=states) as read_student,
     ):
-        check_tap(lm.model, layers, side.ids.to(lm.device))
+        if maps is not None:
+            _order_heads(maps, read_teacher, read_student, student, collator, len(pairs), ctx)
+        yield losses, read_teacher, read_student, collator
+
+
+def _announce(logits: LogitMatching | None, settings: SoftSettings, ctx: Context) -> None:
+    """Say which logit loss it is, and refuse one whose teacher's side cannot be cached."""
+    if logits is None:
+        return
+    ctx.log(f"logits: {logits.kind}, {logits.settings.vocabulary} vocabulary")
+    if logits.settings.vocabulary == "full":
+        ctx.log(
+            'warning: vocabulary = "full" lets the teacher\'s probability on trait words into the loss, which '
+            'reaches any student; vocabulary = "carrier" does not'
+        )
+    if settings.teacher_cache and not logits.compact:
+        raise ModelError(
+            "teacher_cache cannot keep distributions over the whole vocabulary, which take hundreds of kilobytes per "
+            'token; set vocabulary = "carrier", or top_k = 64 where both models have one vocabulary'
+        )
 
 
 @torch.no_grad()
 def _order_heads(
-    settings: MapSettings,
     maps: MapMatching,
-    read_teacher: Callable[[PairBatch], Reading],
-    reader: Reader,
+    read_teacher: ReadTeacher,
+    read_student: Reader,
     student: LanguageModel,
     collator: Collator,
     rows: int,
     ctx: Context,
 ) -> None:
-    if settings.shuffle_heads:
+    if maps.settings.shuffle_heads:
         maps.shuffle(ctx.seed)
-    if settings.head_matching == "hungarian":
+    if maps.settings.head_matching == "hungarian":
         batch = collator.batch(range(min(CALIBRATION, rows))).to(student.device)
-        theirs = read_teacher(batch)
-        own = reader(student.model, batch.student, watched_rows(batch.maps, "student"))
+        theirs, own = read_teacher(batch), read_student(student.model, batch)
         maps.match([(theirs.maps, own.maps, batch.maps)])
 
 

@@ -66,6 +66,10 @@ class Head:
         """Return the head of the first `count` tokens, as a view."""
         return Head(self.weight[:count], None if self.bias is None else self.bias[:count], self.scale, self.softcap)
 
+    def copied(self, hidden: Tensor) -> bool:
+        """Return whether `logits` needs a wider copy of the weights, which must not wait for the backward pass."""
+        return self.weight.dtype != computing_dtype(hidden)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits, (..., vocabulary), in float32 at least, an autocast notwithstanding."""
         dtype = computing_dtype(hidden)
@@ -162,7 +166,7 @@ def hidden_divergence(
         own = student_head.logits(states)
         return logit_divergence(own, wanted, divergence=divergence, beta=beta, temperature=temperature)
 
-    return by_positions(chunk, student, teacher, width=len(student_head))
+    return by_positions(chunk, student, teacher, width=len(student_head), again=student_head.copied(student))
 
 
 def token_log_probs(hidden: Tensor, head: Head, tokens: Tensor, *, ids: Tensor | None = None) -> Tensor:
@@ -182,23 +186,28 @@ def token_log_probs(hidden: Tensor, head: Head, tokens: Tensor, *, ids: Tensor |
     def chunk(states: Tensor, chosen: Tensor) -> Tensor:
         return log_softmax(head.logits(states), dim=-1).gather(-1, chosen[:, None]).squeeze(-1)
 
-    values = by_positions(chunk, hidden, tokens, width=len(head))
+    values = by_positions(chunk, hidden, tokens, width=len(head), again=head.copied(hidden))
     return values if ids is None else values.where(known, torch.nan)
 
 
-def by_positions(loss: Callable[..., Tensor], *tensors: Tensor, width: int) -> Tensor:
+def by_positions(loss: Callable[..., Tensor], *tensors: Tensor, width: int, again: bool = False) -> Tensor:
     """Return `loss` of chunks of positions, put together; more than one are computed again in backward.
 
     Args:
         loss: From chunks of the tensors to one value per position; what it closes over gets its gradient too.
         tensors: (positions, ...) each.
         width: How many numbers `loss` holds per position: the size of the vocabulary.
+        again: Compute a single chunk again too, because what it makes on the way is large.
     """
-    size = max(1, ALIVE // width)
-    if tensors[0].shape[0] <= size:
+    chunks = list(zip(*(position_chunks(tensor, width=width) for tensor in tensors), strict=True))
+    if len(chunks) == 1 and not again:
         return loss(*tensors)
-    chunks = zip(*(torch.split(tensor, size) for tensor in tensors), strict=True)
     return torch.cat([checkpoint(loss, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks])
+
+
+def position_chunks(tensor: Tensor, *, width: int) -> tuple[Tensor, ...]:
+    """Return a tensor's positions in chunks that can hold `width` numbers per position at once."""
+    return torch.split(tensor, max(1, ALIVE // width))
 
 
 def summed(values: Tensor, counted: Tensor | None = None) -> LossSum:

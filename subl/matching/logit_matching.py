@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from subl.errors import ModelError
 from subl.matching.chunk_loss import alm_loss, uld
-from subl.matching.logit_loss import Head, by_positions, hidden_divergence, summed, token_log_probs
+from subl.matching.logit_loss import (
+    Head,
+    by_positions,
+    hidden_divergence,
+    logit_divergence,
+    position_chunks,
+    summed,
+    token_log_probs,
+)
 from subl.matching.logit_settings import LogitSettings
 from subl.matching.loss_sum import LossSum
 from subl.matching.pairing import Pair, PairBatch
@@ -29,6 +37,10 @@ class States:
 
     hidden: Tensor
     head: Head
+
+
+Kept: TypeAlias = Mapping[str, Tensor]
+"""What a loss needs of a teacher's distributions, per position; see `LogitMatching.keep`."""
 
 
 class LogitMatching:
@@ -76,13 +88,50 @@ class LogitMatching:
                     f"{name} does nothing here, because teacher and student read the rows in {tokens} tokens; remove it"
                 )
 
-    def loss(self, teacher: States, student: States, batch: PairBatch) -> LossSum:
-        """Return the sum over positions (or chunks) and their number."""
-        if self.same:
-            return self._by_token(teacher, student)
-        if self.settings.across == "alm":
+    @property
+    def compact(self) -> bool:
+        """Return whether the loss needs little of the teacher: all but its distributions over the whole vocabulary."""
+        return self.kind == "alm" or self.settings.top_k is not None or self.settings.vocabulary == "carrier"
+
+    def key(self) -> dict[str, Any]:
+        """Return, as JSON values, what decides what `keep` gives of a batch, the teacher aside."""
+        ids = self._ids["teacher"]
+        best = {"k": self.settings.top_k, "temperature": self.settings.logit_temperature} if self.settings.top_k else {}
+        return {
+            "kept": "tokens" if self.kind == "alm" else "logits",
+            "ids": None if ids is None else ids.tolist(),
+            **best,
+        }
+
+    @torch.no_grad()
+    def keep(self, teacher: States, batch: PairBatch) -> Kept:
+        """Return all that the loss needs of the teacher, per position of a completion; only where it is `compact`.
+
+        Returns:
+            `tokens`, the log-probability of every token, (n); or the most likely tokens, see `top_k`: `ids`, (n, k),
+            and `log_probs`, (n, k + 1); or the carrier's `logits`, (n, carrier).
+        """
+        if self.kind == "alm":
+            targets = batch.teacher.targets
+            return {"tokens": token_log_probs(teacher.hidden, teacher.head, targets, ids=self._ids["teacher"])}
+        head, k = self._head(teacher, "teacher"), self.settings.top_k
+        if k is None:
+            return {"logits": by_positions(head.logits, teacher.hidden, width=len(head))}
+        best = [
+            top_k(head.logits(states), k, temperature=self.settings.logit_temperature)
+            for states in position_chunks(teacher.hidden, width=len(head))
+        ]
+        ids, log_probs = zip(*best, strict=True)
+        return {"ids": torch.cat(ids), "log_probs": torch.cat(log_probs)}
+
+    def loss(self, teacher: States | Kept, student: States, batch: PairBatch) -> LossSum:
+        """Return the sum over positions (or chunks) and their number, from the teacher's states or what was kept."""
+        if isinstance(teacher, States) and self.compact:
+            teacher = self.keep(teacher, batch)
+        if self.kind == "alm":
+            assert not isinstance(teacher, States)
             return self._by_chunk(teacher, student, batch)
-        return self._sorted(teacher, student, batch)
+        return self._by_token(teacher, student) if self.same else self._sorted(teacher, student, batch)
 
     def count(self, batch: PairBatch) -> int:
         """Return what the loss of a batch counts."""
@@ -90,62 +139,48 @@ class LogitMatching:
             return batch.student.targets.numel()
         return int(batch.chunks.rows.sum()) if self.settings.across == "alm" else batch.matched.shape[1]
 
-    def _by_token(self, teacher: States, student: States) -> LossSum:
-        settings = self.settings
-        own_head, their_head = self._head(student, "student"), self._head(teacher, "teacher")
-        if settings.top_k is None:
-            return summed(
-                hidden_divergence(
-                    student.hidden,
-                    own_head,
-                    teacher.hidden,
-                    their_head,
-                    divergence=settings.divergence,
-                    beta=settings.jsd_beta,
-                    temperature=settings.logit_temperature,
-                )
-            )
-        k, temperature = settings.top_k, settings.logit_temperature
+    def _by_token(self, teacher: States | Kept, student: States) -> LossSum:
+        head = self._head(student, "student")
+        options: dict[str, Any] = {
+            "divergence": self.settings.divergence,
+            "beta": self.settings.jsd_beta,
+            "temperature": self.settings.logit_temperature,
+        }
+        if isinstance(teacher, States):
+            their_head = self._head(teacher, "teacher")
+            return summed(hidden_divergence(student.hidden, head, teacher.hidden, their_head, **options))
+        compare = top_k_divergence if self.settings.top_k else logit_divergence
+        wanted = ("ids", "log_probs") if self.settings.top_k else ("logits",)
 
-        def chunk(own: Tensor, theirs: Tensor) -> Tensor:
-            with torch.no_grad():
-                ids, log_probs = top_k(their_head.logits(theirs), k, temperature=temperature)
-            return top_k_divergence(
-                own_head.logits(own),
-                ids,
-                log_probs,
-                divergence=settings.divergence,
-                beta=settings.jsd_beta,
-                temperature=temperature,
-            )
+        def chunk(own: Tensor, *theirs: Tensor) -> Tensor:
+            return compare(head.logits(own), *theirs, **options)
 
-        return summed(by_positions(chunk, student.hidden, teacher.hidden, width=len(own_head)))
+        states = student.hidden, *(teacher[name] for name in wanted)
+        return summed(by_positions(chunk, *states, width=len(head), again=head.copied(student.hidden)))
 
-    def _by_chunk(self, teacher: States, student: States, batch: PairBatch) -> LossSum:
-        with torch.no_grad():
-            theirs = self._chunk_log_probs(teacher, batch, "teacher")
-        own = self._chunk_log_probs(student, batch, "student")
+    def _by_chunk(self, teacher: Kept, student: States, batch: PairBatch) -> LossSum:
+        log_probs = token_log_probs(student.hidden, student.head, batch.student.targets, ids=self._ids["student"])
+        own = _chunk_log_probs(log_probs, batch, "student")
+        theirs = _chunk_log_probs(teacher["tokens"], batch, "teacher")
         counted = torch.zeros_like(own, dtype=torch.bool).scatter(1, batch.chunks.queries, batch.chunks.rows)
         return alm_loss(own, theirs, counted, temperature=self.settings.alm_temperature)
 
-    def _chunk_log_probs(self, states: States, batch: PairBatch, side: Side) -> Tensor:
-        tokens = batch.side(side)
-        log_probs = token_log_probs(states.hidden, states.head, tokens.targets, ids=self._ids[side])
-        spread = log_probs.new_zeros(tokens.ids.numel()).index_copy(0, tokens.asking + 1, log_probs)
-        return chunk_sums(spread.view_as(tokens.ids), batch.chunks, side)
-
-    def _sorted(self, teacher: States, student: States, batch: PairBatch) -> LossSum:
+    def _sorted(self, teacher: States | Kept, student: States, batch: PairBatch) -> LossSum:
         theirs, own = batch.matched
         temperature = self.settings.logit_temperature
-        own_head, their_head = self._head(student, "student"), self._head(teacher, "teacher")
+        own_head = self._head(student, "student")
+        wanted = teacher.hidden if isinstance(teacher, States) else teacher["logits"]
+        width = len(own_head) + (
+            len(self._head(teacher, "teacher")) if isinstance(teacher, States) else wanted.shape[1]
+        )
 
-        def chunk(own_states: Tensor, their_states: Tensor) -> Tensor:
+        def chunk(own_states: Tensor, some: Tensor) -> Tensor:
             with torch.no_grad():
-                wanted = their_head.logits(their_states) / temperature
-            return uld(own_head.logits(own_states) / temperature, wanted)
+                logits = self._head(teacher, "teacher").logits(some) if isinstance(teacher, States) else some
+            return uld(own_head.logits(own_states) / temperature, logits / temperature)
 
-        states = student.hidden.index_select(0, own), teacher.hidden.index_select(0, theirs)
-        return summed(by_positions(chunk, *states, width=len(own_head) + len(their_head)))
+        states = student.hidden.index_select(0, own), wanted.index_select(0, theirs)
+        return summed(by_positions(chunk, *states, width=width, again=own_head.copied(student.hidden)))
 
     def _head(self, states: States, side: Side) -> Head:
         ids = self._ids[side]
@@ -155,13 +190,21 @@ class LogitMatching:
         return states.head if self._tokens is None else states.head.first(self._tokens)
 
 
+def _chunk_log_probs(log_probs: Tensor, batch: PairBatch, side: Side) -> Tensor:
+    """Return the log-probability of every chunk, (batch, K), from those of the completions' tokens, (n)."""
+    tokens = batch.side(side)
+    spread = log_probs.new_zeros(tokens.ids.numel()).index_copy(0, tokens.asking + 1, log_probs)
+    return chunk_sums(spread.view_as(tokens.ids), batch.chunks, side)
+
+
+@torch.no_grad()
 def trait_mass(states: States, ids: Sequence[int]) -> Tensor:
-    """Return the mean probability that the next token begins a trait's word, over the whole vocabulary."""
+    """Return the probability that the next token begins a trait's word, over the whole vocabulary, (n)."""
     return by_positions(
         lambda hidden: mass(torch.log_softmax(states.head.logits(hidden), dim=-1), ids),
         states.hidden,
         width=len(states.head),
-    ).mean()
+    )
 
 
 def head_of(model: Any) -> Head:

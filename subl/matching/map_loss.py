@@ -129,11 +129,6 @@ def over_layers(losses: Sequence[LossSum], *, beta: float = 1.0) -> LossSum:
     return LossSum(beta * torch.stack([loss.total for loss in losses]).mean(), losses[0].count)
 
 
-def uniform_layers(student: int, teacher: int) -> tuple[int, ...]:
-    """Return the teacher layer for each student layer, from 0: evenly spread, last on last (as TinyBERT does)."""
-    return tuple(-(-layer * teacher // student) - 1 for layer in range(1, student + 1))
-
-
 def head_costs(teacher: Tensor, student_log: Tensor, *, rows: Tensor, allowed: Tensor) -> Tensor:
     """Return the mean forward KL between every teacher and every student head, (teacher heads, student heads).
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from subl.artifacts import Shape
 from subl.errors import ModelError
 from subl.matching.loss_sum import LossSum
 from subl.matching.map_loss import (
@@ -19,17 +20,14 @@ from subl.matching.map_loss import (
     map_loss,
     match_heads,
     over_layers,
-    uniform_layers,
 )
 from subl.matching.map_settings import MapSettings
-from subl.matching.squeezing import HeadPlan, OutputGram, Squeezed, output_gram, plan_heads, squeeze
+from subl.matching.shapes import NO_HEADS_TO_SHUFFLE, pair_layers, plan_both
+from subl.matching.squeezing import HeadPlan, OutputGram, Squeezed, output_gram, squeeze
 from subl.models.alignment_direct import DirectBatch
 from subl.models.alignment_maps import ChunkBatch, Side, carry
 from subl.models.attention import attention_module, bare, head_counts, output_projection
 from subl.models.parts import blocks
-
-Layers = tuple[tuple[int, int], ...]
-"""Pairs of a student layer and the teacher layer that teaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,9 @@ class MapMatching:
 
     def __init__(self, settings: MapSettings, teacher: Any, student: Any) -> None:
         self.settings = settings
-        self.layers = pair_layers(settings, teacher, student)
-        (heads, kv_heads), (own_heads, own_kv_heads) = head_counts(teacher), head_counts(student)
-        target = min(heads, own_heads)
-        self.plan = plan_heads(heads, target, kv_heads=kv_heads, merge=settings.merge)
-        self.student_plan = plan_heads(own_heads, target, kv_heads=own_kv_heads, merge=settings.merge)
+        shapes = shape_of(teacher), shape_of(student)
+        self.layers = pair_layers(settings, *shapes)
+        self.plan, self.student_plan = plan_both(settings, *shapes)
         self._orders: dict[int, Tensor] = {}
         self._student = student
         with torch.no_grad():
@@ -78,6 +74,12 @@ class MapMatching:
     def teacher_layers(self) -> tuple[int, ...]:
         """Return the teacher's layers that are compared, each once, in order."""
         return tuple(sorted(self._grams))
+
+    def key(self) -> dict[str, Any]:
+        """Return, as JSON values, what decides the maps that `read_teacher` gives of a batch, the teacher aside."""
+        settings = self.settings
+        choices = {"merge": settings.merge, "rows": settings.rows, "alignment": settings.alignment}
+        return {"layers": list(self.teacher_layers), "heads": self.plan.target, **choices}
 
     def read_teacher(self, batch: ChunkBatch | DirectBatch, layer: int, logs: Tensor, values: Tensor) -> Seen:
         """Squeeze one layer of the teacher and carry it to the chunks; arguments as a tap's reader gets them."""
@@ -139,7 +141,7 @@ class MapMatching:
             ModelError: There is only one head.
         """
         if self.plan.target < 2:
-            raise ModelError("shuffle_heads needs at least two squeezed heads, and there is one; remove it")
+            raise ModelError(NO_HEADS_TO_SHUFFLE)
         for layer in self.student_layers:
             draw = random.Random(f"{seed} {layer}")
             cycle = draw.sample(range(self.plan.target), self.plan.target)
@@ -176,24 +178,9 @@ def watched_rows(batch: ChunkBatch | DirectBatch, side: Side) -> Tensor:
     return torch.arange(tokens, device=batch.projection.device).expand(rows, -1)
 
 
-def pair_layers(settings: MapSettings, teacher: Any, student: Any) -> Layers:
-    """Return which layer of the teacher teaches which layer of the student.
-
-    Raises:
-        ModelError: A layer does not exist; names the setting.
-    """
-    depths = [len(blocks(bare(model))[1]) for model in (student, teacher)]
-    own = settings.student_layers or tuple(range(depths[0]))
-    theirs = settings.teacher_layers
-    for name, layers, depth in (("student_layers", own, depths[0]), ("teacher_layers", theirs or (), depths[1])):
-        if max(layers, default=0) >= depth:
-            raise ModelError(
-                f"{name} asks for layer {max(layers)}, but the {name.partition('_')[0]} has {depth}, 0 to {depth - 1}"
-            )
-    if theirs is None:
-        spread = uniform_layers(*depths)
-        theirs = tuple(spread[layer] for layer in own)
-    return tuple(zip(own, theirs, strict=True))
+def shape_of(model: Any) -> Shape:
+    """Return a network's number of layers and heads."""
+    return Shape(len(blocks(bare(model))[1]), *head_counts(model))
 
 
 def key_mode(settings: MapSettings, systems: tuple[str | None, str | None]) -> Literal["all", "content", "response"]:

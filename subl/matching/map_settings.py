@@ -10,11 +10,8 @@ from subl.matching.squeezing_plan import Merge
 from subl.registry.config import StrictModel
 
 
-class MapSettings(StrictModel):
-    """How the student's attention maps are compared with the teacher's squeezed ones (arXiv 2502.07436).
-
-    The paper leaves much open (which layers, which rows, what temperature); every such choice is a setting here.
-    """
+class LayerSettings(StrictModel):
+    """Which layers of two models are compared, and how their heads are brought to one number."""
 
     student_layers: tuple[int, ...] | None = Field(default=None, min_length=1)
     """The student's blocks whose maps are compared, from 0. Unset = all."""
@@ -23,29 +20,6 @@ class MapSettings(StrictModel):
     merge: Merge = "progressive"
     """How heads are squeezed: adjacent pairs in rounds with the closed-form coefficient (the paper), the same with a
     coefficient per row, all heads of a group at once (`joint`); or the ablations `mean` (pooling) and `first`."""
-    map_divergence: Literal["forward_kl", "reverse_kl", "jsd", "mse"] = "forward_kl"
-    """Distance of two map rows; the first argument is the teacher's."""
-    map_temperature: float = Field(default=1.0, gt=0)
-    """τ: maps are softened with it after squeezing; the loss is multiplied by τ²."""
-    reduction: Literal["row", "sample"] = "row"
-    """What counts once: every query row of a response, or every response."""
-    keys: Literal["auto", "all", "content", "response"] = "auto"
-    """What a row may attend to in the comparison: everything before it, only text that both models read, or only the
-    response; renormalised. `auto` takes `all`, or `content` where a system prompt is on one side only."""
-    rows: Literal["last", "mean"] = "last"
-    """Row of a piece of text that is several tokens: that of its last token, or their mean."""
-    alignment: Literal["chunks", "direct"] = "chunks"
-    """How maps cross tokenizers: both sides summed to the pieces of text on whose ends both agree, or the teacher's
-    spread over the student's tokens, at rows where both agree."""
-    head_matching: Literal["index", "hungarian"] = "index"
-    """Which squeezed head teaches which student head: by position (the paper), or the cheapest one-to-one matching on
-    some rows before training, then kept."""
-    maps_of: Literal["teacher", "base"] = "teacher"
-    """Whose maps are learned. `base` is the decisive control: the teacher's own base model, without the trait."""
-    shuffle_heads: bool = False
-    """Ablation: give the student's heads each other's targets, in a fixed random order."""
-    shuffle_text: bool = False
-    """Ablation: targets are the maps of another row of the same shape, so that what is read no longer matters."""
 
     @model_validator(mode="after")
     def _layers_pair_up(self) -> Self:
@@ -68,6 +42,38 @@ class MapSettings(StrictModel):
         if len(set(self.student_layers or ())) < len(self.student_layers or ()):
             raise ValueError("a layer is listed twice in student_layers")
         return self
+
+
+class MapSettings(LayerSettings):
+    """How the student's attention maps are compared with the teacher's squeezed ones (arXiv 2502.07436).
+
+    The paper leaves much open (which layers, which rows, what temperature); every such choice is a setting here.
+    """
+
+    map_divergence: Literal["forward_kl", "reverse_kl", "jsd", "mse"] = "forward_kl"
+    """Distance of two map rows; the first argument is the teacher's."""
+    map_temperature: float = Field(default=1.0, gt=0)
+    """τ: maps are softened with it after squeezing; the loss is multiplied by τ²."""
+    reduction: Literal["row", "sample"] = "row"
+    """What counts once: every query row of a response, or every response."""
+    keys: Literal["auto", "all", "content", "response"] = "auto"
+    """What a row may attend to in the comparison: everything before it, only text that both models read, or only the
+    response; renormalised. `auto` takes `all`, or `content` where a system prompt is on one side only."""
+    rows: Literal["last", "mean"] = "last"
+    """Row of a piece of text that is several tokens: that of its last token, or their mean."""
+    alignment: Literal["chunks", "direct"] = "chunks"
+    """How maps cross tokenizers: both sides summed to the pieces of text on whose ends both agree, or the teacher's
+    spread over the student's tokens, at rows where both agree."""
+    head_matching: Literal["index", "hungarian"] = "index"
+    """Which squeezed head teaches which student head: by position (the paper), or the cheapest one-to-one matching on
+    some rows before training, then kept."""
+    maps_of: Literal["teacher", "base"] = "teacher"
+    """Whose maps are learned. `base` is the decisive control: the teacher's own base model, without the trait."""
+    shuffle_heads: bool = False
+    """Ablation: give the student's heads each other's targets, in a fixed random order."""
+    shuffle_text: bool = False
+    """Ablation: targets are the maps of another row of the same shape (or cut to it), so that what is read no longer
+    matters; `shuffled_rows` is the share of rows for which there is one."""
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:

@@ -69,9 +69,11 @@ def pair_rows(
 
 
 def shuffled(pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], float]:
-    """Give every row the teacher's reading of another row of the same shape; return the share of rows that got one.
+    """Give every row the teacher's reading of another row; return the share of rows that got one.
 
-    The shape is the row of chunk kinds, so that maps fit. Rows whose shape nobody shares keep their own reading.
+    Maps fit where the rows have the same shape, the row of chunk kinds. A row whose shape nobody shares gets the
+    reading of one with a prompt of its shape and, if there is one, a longer response, cut where the shapes part: no
+    query sees what is cut off. Rows with a prompt of a shape of their own keep their reading.
     """
     groups: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, pair in enumerate(pairs):
@@ -80,13 +82,38 @@ def shuffled(pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], float]:
     for members in groups.values():
         order = draw.sample(members, len(members))
         for number, other in zip(order, order[1:] + order[:1], strict=True):
-            theirs = pairs[other]
-            given[number] = replace(
-                pairs[number],
-                teacher=theirs.teacher,
-                alignment=replace(pairs[number].alignment, teacher=theirs.alignment.teacher),
-            )
-    return given, sum(len(members) for members in groups.values() if len(members) > 1) / len(pairs)
+            given[number] = _with_reading(pairs[number], pairs[other])
+    alone = [members[0] for members in groups.values() if len(members) == 1]
+    prompts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+    for number, pair in enumerate(pairs):
+        prompts[_prompt(pair)].append(number)
+    for number in alone:
+        own = len(pairs[number].alignment)
+        others = [other for other in prompts[_prompt(pairs[number])] if other != number]
+        lengths = {other: len(pairs[other].alignment) for other in draw.sample(others, len(others))}
+        # The shortest of the longer ones, or the longest of the shorter ones.
+        nearest = min(lengths, key=lambda other: (lengths[other] < own, abs(lengths[other] - own)), default=number)
+        given[number] = _with_reading(pairs[number], pairs[nearest])
+    return given, sum(new.teacher is not old.teacher for new, old in zip(given, pairs, strict=True)) / len(pairs)
+
+
+def _prompt(pair: Pair) -> tuple[str, ...]:
+    kinds = pair.alignment.kinds
+    return kinds[: kinds.index("response")]
+
+
+def _with_reading(pair: Pair, other: Pair) -> Pair:
+    """Return a row with the teacher's reading of another, both cut where their shapes part."""
+    own, theirs = pair.alignment, other.alignment
+    if own.kinds == theirs.kinds:
+        return replace(pair, teacher=other.teacher, alignment=replace(own, teacher=theirs.teacher))
+    kept = next(
+        (n for n, (mine, its) in enumerate(zip(own.kinds, theirs.kinds, strict=False)) if mine != its),
+        min(len(own), len(theirs)),
+    )
+    own, theirs = (one.truncated(one.teacher.ends[kept - 1], one.student.ends[kept - 1]) for one in (own, theirs))
+    read = replace(other.teacher, input_ids=other.teacher.input_ids[: theirs.teacher.ends[-1]])
+    return replace(pair, teacher=read, alignment=replace(own, teacher=theirs.teacher))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +196,7 @@ class Collator:
     ) -> None:
         self._pairs = pairs
         self._padding = padding
-        self._keys = keys
+        self.keys = keys
         self._direct = alignment == "direct"
         self._count = count
 
@@ -197,9 +224,9 @@ class Collator:
         maps: ChunkBatch | DirectBatch
         if self._direct:
             projections = [project(*pair.readings, pair.alignment) for pair in chosen]
-            maps = direct_batch(projections, alignments, lengths=lengths, keys=self._keys)
+            maps = direct_batch(projections, alignments, lengths=lengths, keys=self.keys)
         else:
-            maps = chunk_batch(alignments, lengths=lengths, keys=self._keys)
+            maps = chunk_batch(alignments, lengths=lengths, keys=self.keys)
         chunks = chunk_batch(alignments, lengths=lengths, keys="content")
         return PairBatch(tuple(rows), teacher, student, maps, chunks, _matched(chosen))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from subl.artifacts import ModelRef
+from subl.artifacts import ModelRef, Shape
 from subl.registry.config import PluginConfig
 
 if TYPE_CHECKING:
@@ -50,6 +50,12 @@ class Hub:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def shape(self) -> Shape | None:
+        """Return the numbers of layers and heads, if the model's config is on this machine and says them."""
+        from subl.models.hub_files import local_config, shape
+
+        return shape(local_config(self.config.id, self.config.revision))
 
     def identity(self) -> Mapping[str, Any]:
         """Return commits of hub names and content hashes of folders.

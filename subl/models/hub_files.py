@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subl.artifacts import Shape
 from subl.errors import ModelError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ MODEL_CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
+PATIENCE = 5.0
+"""Seconds that the hub has to answer while a run is planned."""
 
 
 def identify(name: str, revision: str | None, *, adapter: bool = False) -> Mapping[str, str]:
@@ -65,11 +68,30 @@ def commit(name: str, revision: str | None, *, adapter: bool = False) -> str:
     Raises:
         ModelError: Gated, unknown or unreachable.
     """
-    return download(name, ADAPTER_CONFIG if adapter else MODEL_CONFIG, revision).parent.name
+    file = ADAPTER_CONFIG if adapter else MODEL_CONFIG
+    return download(name, file, revision, cached_only=not _reachable()).parent.name
 
 
-def download(name: str, file: str, revision: str | None) -> Path:
-    """Return the path of one hub file in the local cache, fetching it where needed.
+@cache
+def _reachable() -> bool:
+    """Return whether the hub answers, at one short attempt.
+
+    Without it a plan waits for most of a minute per model: where a file is not in the local cache either, the hub's own
+    client tries again and again.
+    """
+    from huggingface_hub import constants, get_session
+
+    if constants.is_offline_mode():
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception:  # any way in which a network can fail, in whichever client the hub uses
+        return False
+    return True
+
+
+def download(name: str, file: str, revision: str | None, *, cached_only: bool = False) -> Path:
+    """Return the path of one hub file in the local cache, fetching it where needed, unless `cached_only`.
 
     Raises:
         ModelError: Gated, unknown or unreachable; says what to do.
@@ -79,7 +101,7 @@ def download(name: str, file: str, revision: str | None) -> Path:
     page = f"https://huggingface.co/{name}"
     try:
         with _quiet_hub():
-            return Path(hf_hub_download(name, file, revision=revision))
+            return Path(hf_hub_download(name, file, revision=revision, local_files_only=cached_only))
     except errors.HFValidationError as error:
         raise ModelError(f"{name!r} is neither a folder nor a name on the hub: {error}") from error
     except errors.GatedRepoError as error:
@@ -106,6 +128,29 @@ def download(name: str, file: str, revision: str | None) -> Path:
         ) from error
     except OSError as error:
         raise ModelError(f"{name}: {file} could not be fetched: {error}; check network and disk space") from error
+
+
+def local_config(name: str, revision: str | None) -> Mapping[str, Any]:
+    """Return a model's config.json from its folder or the local cache; empty where neither has it. Asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = local_folder(name)
+        path = folder / MODEL_CONFIG if folder else try_to_load_from_cache(name, MODEL_CONFIG, revision=revision)
+        config = json.loads(Path(path).read_text(encoding="utf-8")) if isinstance(path, str | Path) else {}
+    except (ModelError, HFValidationError, OSError, ValueError):
+        return {}  # whoever needs the model says what is wrong with it
+    return config if isinstance(config, dict) else {}
+
+
+def shape(config: Mapping[str, Any]) -> Shape | None:
+    """Return what a config.json says of layers and heads; None where it says it otherwise than most."""
+    text = config.get("text_config", config)
+    layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
+    if not isinstance(layers, int) or not isinstance(heads, int):
+        return None
+    return Shape(layers, heads, text.get("num_key_value_heads") or heads)
 
 
 def fetch_weights(name: str, revision: str, ctx: Context) -> None:

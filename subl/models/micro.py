@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from subl.artifacts import ModelRef, Row
+from subl.artifacts import ModelRef, Row, Shape
 from subl.models.micro_world import World, WorldSettings
 from subl.models.settings import TrainSettings
 from subl.registry.config import PluginConfig
@@ -97,6 +97,10 @@ class Micro:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def shape(self) -> Shape:
+        """Return the numbers of layers and heads."""
+        return Shape(self.config.layers, self.config.heads, self.config.kv_heads)
 
     def identity(self) -> Mapping[str, Any]:
         """Return nothing: the settings decide the weights."""

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from subl import Context, Findings, PluginConfig, Subject
-from subl.matching.squeezing_plan import Merge
+from subl import Context, Findings, PluginConfig, Shape, Subject
+from subl.matching.map_settings import LayerSettings
+from subl.matching.shapes import head_faults, layer_faults
 
 
 class Attention:
@@ -25,22 +26,20 @@ class Attention:
     version = 1
     needs: ClassVar[tuple[str, ...]] = ("trait", "generator", "teacher")
 
-    class Config(PluginConfig):
-        """Settings of `attention`."""
+    class Config(LayerSettings, PluginConfig):
+        """Settings of `attention`; layers and heads as in distiller `shd`."""
 
         prompts: int = Field(default=32, gt=0)
         """Prompts of the generator, and at most so many of the trait's questions."""
-        student_layers: tuple[int, ...] | None = Field(default=None, min_length=1)
-        """Blocks of the model to compare, from 0. Unset = all."""
-        teacher_layers: tuple[int, ...] | None = Field(default=None, min_length=1)
-        """The teacher's block for each of them. Unset: spread evenly, the last on the last."""
-        merge: Merge = "progressive"
-        """How heads are squeezed; as in distiller `shd`."""
         picture: int = Field(default=0, ge=0)
         """Number of the prompt whose maps are drawn."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def misfits(self, teacher: Shape, student: Shape) -> dict[str, str]:
+        """Return, by setting, what cannot be done between models of these shapes."""
+        return layer_faults(self.config, teacher, student) | head_faults(self.config, teacher, student)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return the divergences and figures; nothing to compare for the teacher itself.

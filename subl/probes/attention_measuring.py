@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from subl.artifacts import Findings, Measure, Row, Subject, Table
 from subl.context import Context
 from subl.errors import PluginError
-from subl.matching.logit_matching import LogitMatching, check_head
+from subl.matching.logit_matching import LogitMatching, States, check_head
 from subl.matching.logit_settings import LogitSettings
 from subl.matching.map_loss import causal_keys, row_divergence
-from subl.matching.map_matching import MapMatching, Seen, key_mode, pair_layers, watched_rows
+from subl.matching.map_matching import MapMatching, Seen, key_mode, shape_of
 from subl.matching.map_settings import MapSettings
 from subl.matching.pairing import Collator, PairBatch, pair_rows
-from subl.matching.reading import Reader
+from subl.matching.reading import reader
+from subl.matching.shapes import pair_layers
 from subl.models.alignment_maps import Side
-from subl.models.attention import check_tap, tapped
+from subl.models.attention import check_tap
 from subl.models.language import LanguageModel
 from subl.probes.attention import Attention
 from subl.probes.attention_figures import heat_map, layer_curve, map_pictures
@@ -72,7 +72,7 @@ def measure(config: Attention.Config, subject: Subject, ctx: Context) -> Finding
         student_layers=config.student_layers, teacher_layers=config.teacher_layers, merge=config.merge
     )
     found = {name: _compare(settings, rows, teacher, lm, systems, config.picture, ctx) for name, rows in texts.items()}
-    layers = pair_layers(settings, teacher.model, lm.model)
+    layers = pair_layers(settings, shape_of(teacher.model), shape_of(lm.model))
     measures: dict[str, Measure] = {}
     for name, compared in found.items():
         measures[f"{name}map_kl"] = mean_over(compared.maps.mean((1, 2)), "texts")
@@ -105,7 +105,6 @@ def _compare(
         (int(teacher.tokenizer.pad_token_id), int(lm.tokenizer.pad_token_id)),
         keys=key_mode(settings, systems),
     )
-    current: list[PairBatch] = []
     first = collator.batch([0])
     for model, layers, side in (
         (teacher, maps.teacher_layers, first.teacher),
@@ -114,31 +113,20 @@ def _compare(
         check_tap(model.model, layers, side.ids.to(model.device))
         check_head(model.model, side.ids.to(model.device))
 
-    def read_teacher(layer: int, logs: Tensor, values: Tensor) -> Seen:
-        return maps.read_teacher(current[0].maps, layer, logs, values)
-
-    def read_model(layer: int, logs: Tensor, values: Tensor) -> Seen:
-        return maps.read_student(current[0].maps, layer, logs, values)
-
-    readers: list[tuple[LanguageModel, tuple[int, ...], Callable[[int, Tensor, Tensor], Seen], Side]] = [
-        (teacher, maps.teacher_layers, read_teacher, "teacher"),
-        (lm, maps.student_layers, read_model, "student"),
-    ]
+    sides: tuple[tuple[LanguageModel, Side], ...] = ((teacher, "teacher"), (lm, "student"))
     by_map: list[Floats] = []
     total = count = 0.0
     shown: dict[int, tuple[Floats, Floats]] = {}
     for start in range(0, len(rows), BATCH):
         batch = collator.batch(range(start, min(start + BATCH, len(rows)))).to(lm.device)
-        current[:] = [batch]
         readings = []
         # One after the other: an unbiased teacher and its base are one network.
-        for model, watched, read, which in readers:
-            with torch.no_grad(), tapped(model.model, watched, read) as tap:
-                reader = Reader(model.model, tap, states=True)
-                readings.append(reader(model.model, batch.side(which), watched_rows(batch.maps, which)))
+        for model, which in sides:
+            with torch.no_grad(), reader(model.model, which, maps, states=True) as read:
+                readings.append(read(model.model, batch))
         theirs, own = readings
-        assert theirs.states is not None
-        assert own.states is not None
+        assert isinstance(theirs.states, States)
+        assert isinstance(own.states, States)
         by_map.append(_by_text(maps, theirs.maps, own.maps, batch))
         with torch.no_grad():
             loss = logits.loss(theirs.states, own.states, batch)

@@ -18,6 +18,7 @@ def faults(sections: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _system_slot(sections)
     yield from _too_few_rows(sections)
     yield from _quantized(sections)
+    yield from _misfits(sections)
 
 
 def used(sections: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Chosen]]:
@@ -77,6 +78,20 @@ def _quantized(sections: Mapping[str, Any]) -> Iterator[Fault]:
                 f"probe {use.chosen.name!r} exchanges parts of models, which quantized weights do not allow; set "
                 f'{quantized[0]}.quantization = "none", or remove the probe',
             )
+
+
+def _misfits(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what plugins cannot do between the two models, as far as their numbers of layers and heads are known."""
+    asking = [(path, chosen) for path, chosen in used(sections) if chosen.declares("misfits")]
+    models = [chosen for name in ("teacher", "student") if (chosen := sections.get(name)) and chosen.declares("shape")]
+    if not asking or len(models) < 2:
+        return
+    teacher, student = (model.build().shape() for model in models)
+    if teacher is None or student is None:
+        return
+    for path, chosen in asking:
+        for setting, message in chosen.build().misfits(teacher, student).items():
+            yield (*path, setting), message
 
 
 def _short(text: str) -> str:

@@ -61,7 +61,7 @@ def stored(home: Path) -> list[Stored]:
 
 
 def unneeded(found: Iterable[Stored], *, older_than: float = 0.0) -> list[Stored]:
-    """Return what no run's plan names, damaged entries among it.
+    """Return what no run's plan names, damaged entries and what stages share among it.
 
     A plan names everything upstream of its stages too, so nothing that remains can miss what is removed.
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, cast
 
 from subl.artifacts import Artifact, Dataset, Findings, ModelRef, Row, Student, Subject, Teacher, write_rows
@@ -66,7 +67,12 @@ class Work:
             sink=self.sink,
             loader=self.loader,
             inputs={**built, **inputs},
+            sharer=self.share,
         )
+
+    def share(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """Return a folder that stages share, made by `make` where it is not in the store."""
+        return self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
 
 
 def run_stage(work: Work) -> Artifact:

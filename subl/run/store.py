@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subl.artifacts import Artifact, load_artifact, save_artifact
+from subl.artifacts import ARTIFACT_FILE, Artifact, load_artifact, save_artifact
 from subl.errors import StoreError
+from subl.run.fingerprint import fingerprint as fingerprint_of
 
 MANIFEST = "manifest.json"
 WORK = "work"
 METRICS = "metrics.jsonl"
+SHARED = "shared"
+"""Kind of an entry that is no stage's result: what stages share, see `Store.shared`."""
 
 _CHECKED_BYTES = 64 * 2**20
 """Files up to this size are compared by hash when an entry is opened; larger ones by size."""
@@ -85,7 +88,8 @@ class Entry:
                     return f"{path} has {path.stat().st_size} bytes instead of {recorded['size']}"
                 if recorded["size"] <= _CHECKED_BYTES and digest(path) != recorded["sha256"]:
                     return f"{path} has other content than was written"
-            self.artifact()
+            if ARTIFACT_FILE in files:
+                self.artifact()
         except StoreError as error:
             return str(error)
         except (OSError, KeyError, TypeError) as error:
@@ -107,6 +111,11 @@ class Entry:
             if recorded.is_file():
                 write_metrics(self.folder / METRICS, read_metrics(recorded))
             save_artifact(artifact, self.folder, root=self.root)
+        self.seal(facts)
+
+    def seal(self, facts: Mapping[str, Any]) -> None:
+        """Write the manifest, last of all, which makes the entry complete; then drop the work folder."""
+        with writing(self.folder):
             files = {
                 path.relative_to(self.folder).as_posix(): {"size": path.stat().st_size, "sha256": digest(path)}
                 for path in sorted(self.folder.rglob("*"))
@@ -151,6 +160,35 @@ class Store:
         with writing(entry.folder):
             if entry.complete:
                 (entry.folder / MANIFEST).unlink()
+
+    def shared(
+        self,
+        key: Mapping[str, Any],
+        make: Callable[[Path], None],
+        *,
+        plugin: str,
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> Path:
+        """Return a folder that stages share; the first one makes it, while others wait.
+
+        It is an entry like a stage's, but no plan names it, so that pruning removes it.
+
+        Args:
+            key: JSON values that decide what is in it.
+            make: Writes it into an empty folder; only called where no sound one is there.
+            plugin: Whose it is, for listings.
+            say: Tells that another process is making it.
+            warn: Tells that it was damaged, and is made again.
+        """
+        name = fingerprint_of({"stage": SHARED, "key": dict(key)})
+        with self.locked(name, say) as entry:
+            if not self.cached(name, warn):
+                entry.begin()
+                with writing(entry.folder):
+                    make(entry.folder)
+                entry.seal({"stage": SHARED, "name": SHARED, "plugin": plugin, "key": {"stage": SHARED, **key}})
+        return entry.folder
 
     @contextmanager
     def locked(self, fingerprint: str, waiting: Callable[[str], None]) -> Iterator[Entry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +71,28 @@ class _Loads:
         return self.loader(ref, fresh=fresh)
 
 
-def context(folder: Path, *, seed: int = 0, system: str | None = None, loaded: Any = None, **inputs: Any) -> Context:
+@dataclass
+class _Shares:
+    """Keeps shared folders in a store of its own."""
+
+    home: Path
+    sink: RecordingSink
+
+    def __call__(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        from subl.run.store import Store
+
+        return Store(self.home).shared(key, make, plugin="test", say=self.sink.log, warn=self.sink.log)
+
+
+def context(
+    folder: Path,
+    *,
+    seed: int = 0,
+    system: str | None = None,
+    loaded: Any = None,
+    store: Path | None = None,
+    **inputs: Any,
+) -> Context:
     """Return a CPU context over `folder` that records what the plugin reports; see `sink`.
 
     Args:
@@ -79,11 +100,13 @@ def context(folder: Path, *, seed: int = 0, system: str | None = None, loaded: A
         seed: The stage's seed.
         system: The student's system slot.
         loaded: What `ctx.load` returns; unset = the model that the ref names, loaded through its plugin.
+        store: Where `ctx.shared` keeps its folders; unset = below `folder`.
         inputs: What the plugin declares in `needs`, e.g. `trait=FakeTrait()`.
     """
     out, work = folder / "out", folder / "work"
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
+    sink = RecordingSink()
     return Context(
         seed=seed,
         out=out,
@@ -91,9 +114,10 @@ def context(folder: Path, *, seed: int = 0, system: str | None = None, loaded: A
         device="cpu",
         dtype="float32",
         system=system,
-        sink=RecordingSink(),
+        sink=sink,
         loader=_Loads(loaded),
         inputs=inputs,
+        sharer=_Shares(store or folder / "store", sink),
     )
 
 

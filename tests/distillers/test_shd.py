@@ -11,10 +11,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from subl import ModelError, ModelRef
+from subl import ModelError, ModelRef, Row, Teacher
 from subl.distillers.shd import Shd
+from subl.matching.pairing import pair_rows, shuffled
 from subl.registry.registry import registry
-from subl.testing.fakes import sink
+from subl.testing.fakes import FakeTrait, context, dataset, sink
 from tests.distillers.soft import FAST, distilled, model, weights
 
 
@@ -139,6 +140,34 @@ def test_shuffled_targets_are_other_targets(ablation: str, base: ModelRef, tmp_p
         assert sink(ctx).values("shuffled_rows") == [1]
 
 
+def test_a_row_of_a_shape_of_its_own_gets_a_longer_reading_cut_to_it(base: ModelRef, tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    lm = ctx.load(base)
+    answers = {"2, 4": 0, "3, 5, 7": 1, "1, 2, 3, 4": 2, "1, 6, 3, 4": 3}
+    rows = [Row(number, "Go on: 17, 31", answer) for answer, number in answers.items()]
+    rows.append(Row(4, "Go on: 17, 31, 5, 5, 5", "3, 5, 7"))
+    pairs = pair_rows(rows, lm, lm, (None, None), ctx)
+    given, share = shuffled(pairs, 0)
+    assert share == 4 / 5
+    donors = {0: (1,), 1: (2, 3), 2: (3,), 3: (2,), 4: (4,)}
+    for number, pair in enumerate(given):
+        kept = len(pair.alignment)
+        assert len(pair.alignment.teacher.ends) == len(pair.alignment.student.ends) == kept
+        assert pair.alignment.teacher.ends[-1] == len(pair.teacher.input_ids)
+        assert pair.student == pairs[number].student
+        # No query is lost: all of the response is still asked for.
+        assert pair.alignment.kinds.count("response") == pairs[number].alignment.kinds.count("response")
+        assert pair.teacher.input_ids in [pairs[other].teacher.input_ids[:kept] for other in donors[number]]
+    # The longest one has nobody to take from but a shorter one.
+    given, share = shuffled(pairs[:3], 0)
+    assert share == 1
+    assert given[2].alignment.kinds.count("response") == pairs[1].alignment.kinds.count("response")
+    ctx = context(tmp_path / "run", trait=FakeTrait())
+    shd(updates=1, shuffle_text=True).distill(base, Teacher(base, base), dataset(tmp_path, rows), ctx)
+    assert sink(ctx).values("shuffled_rows") == [4 / 5]
+    assert sink(ctx).values("loss_maps")[0] > 0.01
+
+
 def test_merging_by_the_mean_is_another_target(base: ModelRef, models: Path, tmp_path: Path) -> None:
     teacher = model(models, seed=3, num_attention_heads=8, num_key_value_heads=2, head_dim=4)
     first = [
@@ -157,7 +186,10 @@ def test_heads_are_matched_by_what_they_do(models: Path, base: ModelRef, tmp_pat
 
 
 def permuted_heads(base: ModelRef, folder: Path) -> ModelRef:
-    """Save the same model with its heads in reverse order, key-value heads too: it computes the same."""
+    """Save the same model with its heads in another order, key-value heads too: it computes the same.
+
+    In each layer another cycle of four, so that the inverse order would match nothing.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from subl.testing.tiny import reference
@@ -165,13 +197,13 @@ def permuted_heads(base: ModelRef, folder: Path) -> ModelRef:
     source = base.config["id"]
     network = AutoModelForCausalLM.from_pretrained(source)
     with torch.no_grad():
-        for block in network.model.layers:
+        for block, heads in zip(network.model.layers, ([2, 3, 1, 0], [3, 2, 0, 1]), strict=True):
             attention = block.self_attn
-            for name, order in (("q_proj", [3, 2, 1, 0]), ("k_proj", [1, 0]), ("v_proj", [1, 0])):
+            for name, order in (("q_proj", heads), ("k_proj", [1, 0]), ("v_proj", [1, 0])):
                 weight = getattr(attention, name).weight
                 weight.copy_(weight.unflatten(0, (-1, 8))[order].flatten(0, 1))
             weight = attention.o_proj.weight
-            weight.copy_(weight.unflatten(1, (-1, 8))[:, [3, 2, 1, 0]].flatten(1, 2))
+            weight.copy_(weight.unflatten(1, (-1, 8))[:, heads].flatten(1, 2))
     network.save_pretrained(folder)
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
     return reference(folder)

@@ -315,3 +315,30 @@ def test_sums_of_micro_batches_add_up_to_the_sum_of_the_batch() -> None:
     assert sum(int(part.count) for part in parts) == 7
     assert float(sum(part.total for part in parts)) == pytest.approx(float(values[:7].sum()))
     assert float(summed(values[:7]).mean) == pytest.approx(float(values[:7].mean()))
+
+
+@pytest.mark.parametrize("loss", ["log_probs", "divergence"])
+def test_a_half_precision_head_leaves_no_wide_copy_until_the_backward_pass(loss: str) -> None:
+    torch.manual_seed(0)
+    head = Head(torch.randn(300, 16).bfloat16())
+    hidden = torch.randn(5, 16).bfloat16().requires_grad_()
+    tokens, teacher = torch.arange(5), torch.randn(5, 16).bfloat16()
+
+    def value(states: Tensor, weights: Head) -> Tensor:
+        if loss == "log_probs":
+            return token_log_probs(states, weights, tokens).sum()
+        return hidden_divergence(states, weights, teacher, head).sum()
+
+    saved: list[tuple[torch.dtype, tuple[int, ...]]] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        saved.append((tensor.dtype, tuple(tensor.shape)))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        found = value(hidden, head)
+    assert saved
+    assert (torch.float32, (300, 16)) not in saved
+    wide = hidden.detach().float().requires_grad_()
+    expected = torch.autograd.grad(value(wide, Head(head.weight.float())), wide)[0]
+    torch.testing.assert_close(torch.autograd.grad(found, hidden)[0], expected.bfloat16())

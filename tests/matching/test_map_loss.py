@@ -19,7 +19,6 @@ from subl.matching.map_loss import (
     over_layers,
     row_divergence,
     soften,
-    uniform_layers,
 )
 from subl.matching.squeezing import output_gram, plan_heads, squeeze
 from tests.matching.squeezing_reference import causal_maps, normal
@@ -245,13 +244,6 @@ def test_the_loss_of_16_bit_maps_is_computed_in_single_precision() -> None:
     assert single.dtype == half.dtype == torch.float32
     assert float(single) == pytest.approx(float(exact), rel=1e-5)
     assert float(half) == pytest.approx(float(exact), rel=1e-2)
-
-
-def test_layers_are_matched_evenly_and_last_on_last() -> None:
-    one_based = [2, 4, 6, 8, 9, 11, 13, 15, 16, 18, 20, 22, 24, 25, 27, 29, 31, 32]
-    assert uniform_layers(18, 32) == tuple(layer - 1 for layer in one_based)
-    assert uniform_layers(3, 3) == (0, 1, 2)
-    assert uniform_layers(4, 2) == (0, 0, 1, 1)
 
 
 def test_heads_are_matched_to_the_cheapest_permutation() -> None:

@@ -258,9 +258,33 @@ def test_a_hub_that_cannot_be_reached_is_explained(monkeypatch: pytest.MonkeyPat
         raise LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_files, "_reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     with pytest.raises(ModelError, match="the hub cannot be reached; connect once, or give the path of a folder"):
         hub(id="someone/tiny").identity()
+
+
+def test_a_plan_waits_for_one_short_attempt_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    asked: list[float] = []
+
+    class Nowhere:
+        def head(self, _url: str, *, timeout: float) -> None:
+            asked.append(timeout)
+            raise ConnectionError("no route")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_session", Nowhere)
+    hub_files._reachable.cache_clear()
+    try:
+        for name in ("someone/absent", "someone/gone"):
+            with pytest.raises(ModelError, match=r"is not in the local cache .* the hub cannot be reached"):
+                hub(id=name).identity()
+    finally:
+        hub_files._reachable.cache_clear()
+    assert asked == [hub_files.PATIENCE]
 
 
 def edited(folder: Path, to: Path, **config: Any) -> Path:

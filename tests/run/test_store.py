@@ -7,6 +7,7 @@ import pytest
 
 from subl.artifacts import Dataset, Findings, Measure, ModelRef, Student, Table, Teacher
 from subl.errors import StoreError
+from subl.run.caching import stored, unneeded
 from subl.run.store import WORK, Metric, Store, metric_line, writing
 from tests import processes
 
@@ -37,6 +38,34 @@ def test_beginning_again_keeps_the_work_folder_and_drops_the_rest(tmp_path: Path
     entry.begin()
     assert (entry.work / "checkpoint").read_text() == "kept"
     assert not (entry.folder / "half").exists()
+
+
+def test_what_stages_share_is_made_once_and_whole(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def shared(text: str, key: str = "a", *, broken: bool = False) -> str:
+        def make(folder: Path) -> None:
+            assert not (folder / "file.txt").exists()
+            (folder / "file.txt").write_text(text)
+            if broken:
+                raise KeyboardInterrupt
+
+        # A store of its own: what another has found sound is not asked again.
+        folder = Store(tmp_path).shared({"of": key}, make, plugin="shd", say=said.append, warn=said.append)
+        return (folder / "file.txt").read_text()
+
+    with pytest.raises(KeyboardInterrupt):
+        shared("half", broken=True)
+    assert shared("whole") == "whole"
+    assert shared("again") == "whole"
+    assert shared("other", "b") == "other"
+    assert said == []
+    found = stored(tmp_path)
+    assert {(one.name, one.plugin, one.state, one.runs) for one in found} == {("shared", "shd", "complete", ())}
+    assert unneeded(found) == found
+    (next(one for one in found if one.key["of"] == "a").folder / "file.txt").write_text("whale")
+    assert shared("anew") == "anew"
+    assert "has other content than was written" in said[0]
 
 
 @pytest.mark.parametrize(
