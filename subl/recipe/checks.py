@@ -17,6 +17,7 @@ def faults(sections: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _missing_trait(sections)
     yield from _system_slot(sections)
     yield from _too_few_rows(sections)
+    yield from _processes(sections)
 
 
 def used(sections: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Chosen]]:
@@ -61,6 +62,29 @@ def _too_few_rows(sections: Mapping[str, Any]) -> Iterator[Fault]:
             f"asks for {data.rows} rows, but generator.samples = {samples}; raise samples, lower rows, "
             "or set data.allow_fewer = true",
         )
+
+
+def _processes(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    compute, distiller = sections.get("compute"), sections.get("distiller")
+    if compute is None or compute.processes == 1:
+        return
+    count = compute.processes
+    if compute.device not in ("auto", "cpu", "cuda"):
+        message = f'{count} processes do not share device = "{compute.device}"; use "auto", "cuda" or "cpu"'
+        yield ("compute", "device"), message
+    if distiller is not None and not distiller.distributed:
+        yield (
+            ("compute", "processes"),
+            f"distiller {distiller.name!r} trains in one process only; set processes = 1, or use a distiller that "
+            "declares `distributed = True`, such as sft",
+        )
+    for section in ("inducer", "distiller"):
+        chosen = sections.get(section)
+        size = getattr(chosen.config, "batch_size", None) if chosen is not None and chosen.distributed else None
+        part = getattr(chosen.config, "micro_batch_size", None) if chosen is not None else None
+        if isinstance(size, int) and size % (count * (part or 1)):
+            held = f" that hold {part} rows at once (micro_batch_size)" if part else ""
+            yield (section, "batch_size"), f"{size} cannot be shared out evenly among {count} processes{held}"
 
 
 def _short(text: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import subl
@@ -20,6 +21,21 @@ def spot(name: str) -> None:
         raise KeyboardInterrupt
     if os.environ.get("TOY_FAIL") == name:
         raise ValueError("the toy was asked to fail")
+    if os.environ.get("TOY_WAIT") == name:
+        time.sleep(60)
+    if os.environ.get("TOY_MEET") == name:
+        meet(Path(os.environ["TOY_LOG"]).with_name("met"))
+
+
+def meet(folder: Path) -> None:
+    """Wait until two processes are here."""
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    for _ in range(600):
+        if len(list(folder.iterdir())) > 1:
+            return
+        time.sleep(0.05)
+    raise TimeoutError("nobody else came")
 
 
 def value(ref: subl.ModelRef) -> float:
