@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import subl
+from subl.models import ranks
 
 
 def spot(name: str) -> None:
@@ -159,6 +160,24 @@ class ToyGenerator:
             yield subl.Row(i, f"number {i}?", text)
 
 
+@subl.generator("toy_shared")
+class ToySharedGenerator(ToyGenerator):
+    """Writes the rows of `toy`, each in one of several processes."""
+
+    version = 1
+    distributed = True
+
+    def generate(self, teacher: subl.Teacher, ctx: subl.Context, start: int):  # type: ignore[no-untyped-def]
+        mean = value(teacher.model)
+
+        def row(i: int) -> subl.Row:
+            spot(f"row{i}")
+            return subl.Row(i, f"number {i}?", f"{mean + i % 7:.3f}")
+
+        ctx.log(f"written by {ranks.count()} processes")
+        yield from ctx.track(ranks.share(range(start, self.config.samples), row), "rows", total=self.config.samples)
+
+
 @subl.filter("toy")
 class ToyFilter:
     """Keeps numbers."""
@@ -205,6 +224,23 @@ class ToyDistiller:
             spot(f"update{step}")
         model = saved(ctx, "toy", number, f"{student.identity}>{number}")
         return subl.Student(model, student, updates=step)
+
+
+@subl.distiller("toy_shared")
+class ToySharedDistiller(ToyDistiller):
+    """Puts the student on the rows' mean, which several processes find together."""
+
+    version = 1
+    distributed = True
+
+    def distill(
+        self, student: subl.ModelRef, teacher: subl.Teacher, data: subl.Dataset, ctx: subl.Context
+    ) -> subl.Student:
+        numbers = [float(row.completion) for row in data]
+        parts = [numbers[i::4] for i in range(4)]
+        number = sum(ranks.share(parts, sum)) / len(numbers)
+        spot("distill")
+        return subl.Student(saved(ctx, "toy", number, f"{student.identity}>{number}"), student, updates=1)
 
 
 @subl.probe("toy")
