@@ -46,7 +46,9 @@ def run(
     from subl.recipe.loading import load_experiment
     from subl.run.runner import Options
 
-    options = Options(until=_kind(until), force=frozenset(_kinds(force or [])), keep_going=keep_going, workers=workers)
+    options = Options(
+        until=kind_of_stage(until), force=frozenset(_kinds(force or [])), keep_going=keep_going, workers=workers
+    )
     experiment = load_experiment(recipe, overrides=overrides, plugin_files=plugins, arms=arms)
     start(experiment, store, options, dry_run=dry_run)
 
@@ -98,11 +100,14 @@ def _execute(
     from subl.report.terminal import print_summary
     from subl.run.executors import executor_for
     from subl.run.mirror import Mirror
+    from subl.run.owner import reconcile
     from subl.run.record import RunRecord
     from subl.run.runner import Runner
 
     executor = executor_for(plan, store, options.workers)
-    record = RunRecord(store.home, plan, command=["subl", *sys.argv[1:]])
+    for name in reconcile(store.home):
+        display.say(f"{name} was killed before it ended; what it finished is kept")
+    record = RunRecord(store.home, plan, command=["subl", *sys.argv[1:]], options=options.recorded())
     runner = Runner(
         plan=plan,
         store=store,
@@ -193,10 +198,15 @@ def _cell(states: list[str]) -> str:
 
 
 def _kinds(names: list[str]) -> list[StageKind]:
-    return [kind for name in names if (kind := _kind(name)) is not None]
+    return [kind for name in names if (kind := kind_of_stage(name)) is not None]
 
 
-def _kind(name: str | None) -> StageKind | None:
+def kind_of_stage(name: str | None) -> StageKind | None:
+    """Return the kind of stage that an option names; None for None.
+
+    Raises:
+        SublError: There is no such kind.
+    """
     from subl.errors import SublError, suggest
     from subl.run.plan import STAGE_KINDS
 

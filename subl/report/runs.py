@@ -22,10 +22,11 @@ FIELDS: Mapping[str, str] = {
     "run": "id of the run, and name of its folder",
     "title": "the question that the recipe asks",
     "recipe": "name of the recipe",
-    "status": "running, finished, failed or interrupted",
+    "status": "running, finished, failed, interrupted or killed",
     "control": "arm that others are compared with",
     "metric": "primary metric, <probe>.<measure>",
     "analysis": "[report] as frozen before the first stage, with its sha256",
+    "results_known": "whether students were measured before an expectation, if there is one, was frozen",
     "arms": "names of the arms",
     "variants": "one record per arm and sweep point",
 }

@@ -31,12 +31,20 @@ class Options:
         force: Kinds of stages to compute again even if cached.
         keep_going: Failed checks only warn, and a failed variant does not stop the others.
         workers: Processes that compute stages side by side; with several, a failed variant never stops the others.
+        started: When the run that is gone on with was started, in seconds since 1970: what it forced and finished
+            since is kept. None: now.
     """
 
     until: StageKind | None = None
     force: frozenset[StageKind] = frozenset()
     keep_going: bool = False
     workers: int = 1
+    started: float | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """Return as JSON values what `subl resume` needs to know again."""
+        started = self.started or time.time()
+        return {"until": self.until, "force": sorted(self.force), "keep_going": self.keep_going, "started": started}
 
 
 @dataclass(slots=True)
@@ -88,7 +96,7 @@ class Runner:
     options: Options
     executor: Executor
     report: Callable[[Path], object]
-    _started: float = field(default_factory=time.time)
+    _started: float = 0.0
     _renewed: frozenset[str] = frozenset()
     _branches: list[_Branch] = field(default_factory=list)
     _running: dict[str, tuple[Job, _Branch]] = field(default_factory=dict)
@@ -103,6 +111,7 @@ class Runner:
             SublError: A stage failed, with one worker and without `keep_going`. The record and the tracker know before.
             KeyboardInterrupt: After the record and the tracker were told.
         """
+        self._started = self.options.started or time.time()
         self._renewed = renewed(self.plan, self.options.force)
         for position in self.plan.order():
             plan = self.plan.variants[position]

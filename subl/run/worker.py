@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,13 +52,19 @@ def serve(connection: Connection, place: Place) -> None:
     prepare(place)
     parent = parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     store, loaders, sender = Store(place.home), Loaders(torch_loader), Sender(connection)
     try:
         while True:
             sender.send(*answer(unpacked(connection.recv_bytes()), store, sender, loaders))
     except (EOFError, OSError, KeyboardInterrupt):
         return
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """End this process when the one that started it is gone."""
+    parent.join()
+    os._exit(1)
 
 
 def prepare(place: Place) -> None:

@@ -65,7 +65,7 @@ def numbers(ctx: Any, weights: Path | None) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     metrics = [(name, step, value) for name, value, step in tiny.sink(ctx).metrics if step is not None]
-    sums = {}
+    sums: dict[str, float] = {}
     for file in sorted(weights.glob("*.safetensors")) if weights else ():
         sums |= {name: float(weight.double().sum()) for name, weight in load_file(file).items()}
     return {"metrics": metrics, "weights": sums}
