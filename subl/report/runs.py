@@ -42,7 +42,7 @@ VARIANT_FIELDS: Mapping[str, str] = {
     "error": "why it failed",
     "findings": "check or <role>.<probe> → measures (value, low, high, n, interval), tables, remarks, problems",
     "stages": "stage, kind, plugin, fingerprint, cached, seconds",
-    "data": "rows kept, rows seen, reason → rows rejected",
+    "data": "rows kept, rows seen, reason → rows rejected, and the kept rows' path and sha256",
     "samples": "the first rows that the student was trained on: prompt, completion",
     "updates": "optimizer updates of the student",
     "rendering": "digest of the chat rendering that the student was trained with",

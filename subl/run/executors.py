@@ -73,7 +73,7 @@ def executor_for(plan: Plan, store: Store, workers: int) -> Executor:
     Raises:
         RecipeError: [compute] asks for what this machine, or several workers, cannot give.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError(
             "subl was started by a launcher, once per process; start it plainly and set [compute] processes = N, or "
             "--workers N: it starts its processes itself"

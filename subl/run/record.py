@@ -22,7 +22,7 @@ from subl.run.environment import describe_environment
 from subl.run.frozen import ANALYSIS_FILE, results_known
 from subl.run.owner import EVENTS_FILE, OWNER_FILE, this_process
 from subl.run.plan import Plan, Stage, VariantPlan
-from subl.run.store import Entry, Metric, write_atomic, writing
+from subl.run.store import Entry, Metric, digest, write_atomic, writing
 
 FINDINGS_SCHEMA = 1
 FINDINGS_FILE = "findings.json"
@@ -80,7 +80,13 @@ class RunRecord:
             record["findings"][name] = findings_json(artifact)
             self._copy_figures(record, name, entry)
         elif isinstance(artifact, Dataset) and stage.kind == "filter":
-            record["data"] = {"rows": artifact.rows, "seen": artifact.seen, "rejected": dict(artifact.rejected)}
+            record["data"] = {
+                "rows": artifact.rows,
+                "seen": artifact.seen,
+                "rejected": dict(artifact.rejected),
+                "path": str(artifact.path),
+                "sha256": digest(artifact.path),
+            }
             record["samples"] = [
                 {"prompt": row.prompt, "completion": row.completion} for row in islice(artifact, _SAMPLE_ROWS)
             ]

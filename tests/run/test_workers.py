@@ -154,7 +154,7 @@ def test_what_workers_cannot_share_is_said_before_anything_runs(
 def test_a_launcher_around_subl_is_refused(
     project: Project, workers: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert workers(WORLD_SIZE="2") == 2
+    assert workers(WORLD_SIZE="2", LOCAL_RANK="0") == 2
     assert "was started by a launcher" in " ".join(capsys.readouterr().err.split())
 
 
