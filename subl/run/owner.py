@@ -41,7 +41,7 @@ def alive(folder: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return True
     # A process that started at another time has only inherited the number.
-    return abs(started - owner.get("started", started)) < _SAME
+    return bool(abs(started - owner.get("started", started)) < _SAME)
 
 
 def reconcile(home: Path) -> list[str]:

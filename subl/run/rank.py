@@ -74,17 +74,18 @@ def _join(job: Job) -> None:
         )
     from subl.models.loader import resolve_device
 
-    cpu = resolve_device(job.compute.device) == "cpu"
-    if cpu:
+    if resolve_device(job.compute.device) == "cpu":
         # Without it, accelerate takes every process for the only one.
         os.environ["ACCELERATE_USE_CPU"] = "true"
+        backend = "gloo"
     else:
         import torch
 
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    from accelerate import PartialState
+        backend = "nccl"
+    from torch import distributed
 
-    PartialState(cpu=cpu, timeout=LONGEST_WAIT)
+    distributed.init_process_group(backend, timeout=LONGEST_WAIT)
 
 
 def _part() -> None:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from subl import ModelRef, Teacher
 from subl.models import ranks
 from subl.models.settings import LoraSettings, TrainSettings
@@ -81,9 +83,7 @@ def rows(folder: Path, models: Path) -> list[str]:
 
 
 def main(folder: Path) -> None:
-    from accelerate import PartialState
-
-    PartialState(cpu=True)
+    torch.distributed.init_process_group("gloo")
     models = folder / "models"
     if ranks.index() == 0:  # before the others look for them
         prepared(models)

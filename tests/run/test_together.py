@@ -34,19 +34,20 @@ def together(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 def test_two_processes_give_the_bytes_of_one_and_resume(
     project: Project, together: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert together(2, TOY_STOP="row700") == 130
+    until = ("--until", "filter")
+    assert together(2, *until, TOY_STOP="row300") == 130
     assert "interrupted in stage generate of main" in " ".join(capsys.readouterr().out.split())
-    assert together(2, TOY_FAIL="distill") == 2
+    assert together(2, *until, TOY_FAIL="row700") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "stage generate of main (generator 'toy_shared' from" in told
+    assert "ValueError: the toy was asked to fail" in told
+    assert together(2, *until) == 0
     assert project.log.count("row511") == 0, "the first shard is kept"
     assert project.log.count("row700") == 1, "each row is written by one process"
-    told = " ".join(capsys.readouterr().err.split())
-    assert "stage distill of main (distiller 'toy_shared' from" in told
-    assert "ValueError: the toy was asked to fail" in told
-    assert together(2) == 0
-    assert project.log.count("distill") == 2
-    shared = project.results()
-    assert together(1, "--store", "alone") == 0
-    assert _files(project.folder / "alone") == shared["files"]
+    assert "generate: written by 2 processes" in capsys.readouterr().out
+    shared = project.results()["files"]
+    assert together(1, *until, "--store", "alone") == 0
+    assert _files(project.folder / "alone") == shared
 
 
 def test_processes_that_die_without_a_word_are_quoted() -> None:

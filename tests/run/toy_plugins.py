@@ -228,19 +228,10 @@ class ToyDistiller:
 
 @subl.distiller("toy_shared")
 class ToySharedDistiller(ToyDistiller):
-    """Puts the student on the rows' mean, which several processes find together."""
+    """Goes with `toy_shared`."""
 
     version = 1
     distributed = True
-
-    def distill(
-        self, student: subl.ModelRef, teacher: subl.Teacher, data: subl.Dataset, ctx: subl.Context
-    ) -> subl.Student:
-        numbers = [float(row.completion) for row in data]
-        parts = [numbers[i::4] for i in range(4)]
-        number = sum(ranks.share(parts, sum)) / len(numbers)
-        spot("distill")
-        return subl.Student(saved(ctx, "toy", number, f"{student.identity}>{number}"), student, updates=1)
 
 
 @subl.probe("toy")
