@@ -99,6 +99,8 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
         self._student = student
         self._counts: Counter[str] = Counter()
         self._reported: defaultdict[str, list[Tensor]] = defaultdict(list)
+        if ranks.count() > 1:
+            self._freeze_what_no_loss_reaches()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Collect the micro-batches of an update, and count what their losses will be divided by."""
@@ -124,9 +126,8 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
             [weight * parts[name].total / max(self._counts[name], 1) for name, weight in self._losses.weights.items()]
         ).sum()
         if ranks.count() > 1:
-            # Gradients are averaged over the processes; and each must have one for every parameter, used or not.
-            assert student.touch is not None
-            loss = loss * (ranks.count() if inputs["counts"] else 0) + student.touch
+            # Gradients are averaged over the processes; of fillers nothing is learnt.
+            loss = loss * (ranks.count() if inputs["counts"] else 0)
         if inputs["counts"]:
             self._report(parts, statistics)
         return loss
@@ -140,6 +141,17 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
         super().log(
             logs | {name: float(total / count.clamp_min(1)) for name, (total, count) in sums.items()}, *args, **kwargs
         )
+
+    def _freeze_what_no_loss_reaches(self) -> None:
+        """Leave out the weights that get no gradient, such as those above the last map: processes would wait for it."""
+        inputs = self.data_collator([self.train_dataset[0]])
+        self._counts = Counter(inputs["counts"])
+        with torch.random.fork_rng(), torch.enable_grad():
+            self.compute_loss(self.model, inputs).backward()
+        for weight in self.model.parameters():
+            weight.requires_grad_(weight.grad is not None)
+            weight.grad = None
+        self._reported.clear()
 
     def _summed_up(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the sums over all processes."""

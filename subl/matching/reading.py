@@ -19,17 +19,10 @@ from subl.models.parts import blocks
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one model makes of a batch, as far as a loss needs it.
-
-    Attributes:
-        states: Last states at the positions that are asked for.
-        maps: Attention by layer.
-        touch: 0, and reaches every parameter of the model with a gradient of 0.
-    """
+    """What one model makes of a batch, as far as a loss needs it."""
 
     states: States | None
     maps: Mapping[int, Seen]
-    touch: Tensor | None = None
 
 
 class Reader:
@@ -57,10 +50,9 @@ class Reader:
         if self._tap is not None and rows is not None:
             self._tap.watch(rows)
         with _last_states(self._base, tokens.asking if self._states else tokens.asking[:0]) as kept:
-            output = model(input_ids=tokens.ids, attention_mask=tokens.mask, use_cache=False)
+            model(input_ids=tokens.ids, attention_mask=tokens.mask, use_cache=False)
         maps = self._tap.take() if self._tap is not None and rows is not None else {}
-        states = States(kept[0], head_of(self._base)) if self._states else None
-        return Reading(states, maps, output.logits.sum())
+        return Reading(States(kept[0], head_of(self._base)) if self._states else None, maps)
 
     @torch.no_grad()
     def maps_only(self, model: Any, tokens: SideBatch, rows: Tensor) -> Reading:
