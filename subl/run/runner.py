@@ -264,7 +264,8 @@ class Runner:
         self._end(branch, "failed", str(error))
         if self.executor.slots == 1 and not self.options.keep_going:
             raise error
-        self.display.warn(f"{branch.plan.label}: {error}")
+        text, label = str(error), f"{branch.plan.label}: "
+        self.display.warn(text if text.startswith(label) else label + text)
 
     def _end_open(self, status: Status, error: str | None) -> None:
         for branch in self._branches:

@@ -89,8 +89,11 @@ def test_a_failed_worker_fails_only_its_own_branch(
     assert project.results() == uninterrupted()
 
 
-def test_a_failed_check_stops_its_rows(project: Project, workers: Callable[..., int]) -> None:
+def test_a_failed_check_stops_its_rows(
+    project: Project, workers: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert workers("--set", "check.limit=3") == 2
+    assert "warning: main: the teacher did not pass the check (toy)" in capsys.readouterr().out
     assert project.log.count("row0") == 1, "the control's"
     assert statuses(project) == {"main": "failed", "control": "finished", "other_init": "failed"}
 
