@@ -147,7 +147,8 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
         inputs = self.data_collator([self.train_dataset[0]])
         self._counts = Counter(inputs["counts"])
         with torch.random.fork_rng(), torch.enable_grad():
-            self.compute_loss(self.model, inputs).backward()
+            loss: Any = self.compute_loss(self.model, inputs)
+            loss.backward()
         for weight in self.model.parameters():
             weight.requires_grad_(weight.grad is not None)
             weight.grad = None
