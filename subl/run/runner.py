@@ -58,6 +58,11 @@ class _Branch:
     begun: bool = False
     ended: bool = False
 
+    @property
+    def is_control(self) -> bool:
+        """Whether the other arms are compared with this one."""
+        return self.plan.variant.arm == self.plan.variant.recipe.report.control
+
     def ready(self, done: Mapping[str, Done]) -> list[Stage]:
         """Return the stages that can be computed now: all that they read is there.
 
@@ -116,6 +121,9 @@ class Runner:
         for position in self.plan.order():
             plan = self.plan.variants[position]
             self._branches.append(_Branch(position, plan, plan.until(self.options.until)))
+        if self.executor.slots > 1:
+            # What is there first, if such a run ends early, should be what all others are compared with.
+            self._branches.sort(key=lambda branch: not branch.is_control)
         status: Status = "failed"
         try:
             self._work()
