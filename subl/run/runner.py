@@ -12,6 +12,7 @@ from typing import Any
 from subl.context import Bar
 from subl.errors import CheckError, SublError
 from subl.run.agenda import renewed
+from subl.run.branch import Branch
 from subl.run.estimates import work
 from subl.run.executors import Executor
 from subl.run.jobs import Done, Job
@@ -48,37 +49,6 @@ class Options:
 
 
 @dataclass(slots=True)
-class _Branch:
-    """A variant on its way: how many of its stages are recorded, and whether it goes on."""
-
-    position: int
-    plan: VariantPlan
-    stages: tuple[Stage, ...]
-    settled: int = 0
-    begun: bool = False
-    ended: bool = False
-
-    @property
-    def is_control(self) -> bool:
-        """Whether the other arms are compared with this one."""
-        return self.plan.variant.arm == self.plan.variant.recipe.report.control
-
-    def ready(self, done: Mapping[str, Done]) -> list[Stage]:
-        """Return the stages that can be computed now: all that they read is there.
-
-        Rows are written only after the teacher has passed its check.
-        """
-        unchecked = any(stage.kind == "check" for stage in self.stages[self.settled :])
-        return [
-            stage
-            for stage in self.stages[self.settled :]
-            if stage.fingerprint not in done
-            and all(each in done for each in stage.inputs.values())
-            and not (unchecked and stage.kind == "generate")
-        ]
-
-
-@dataclass(slots=True)
 class Runner:
     """Runs a plan.
 
@@ -103,9 +73,9 @@ class Runner:
     report: Callable[[Path], object]
     _started: float = 0.0
     _renewed: frozenset[str] = frozenset()
-    _branches: list[_Branch] = field(default_factory=list)
-    _running: dict[str, tuple[Job, _Branch]] = field(default_factory=dict)
-    _owners: dict[str, _Branch] = field(default_factory=dict)
+    _branches: list[Branch] = field(default_factory=list)
+    _running: dict[str, tuple[Job, Branch]] = field(default_factory=dict)
+    _owners: dict[str, Branch] = field(default_factory=dict)
     _done: dict[str, Done] = field(default_factory=dict)
     _failed: dict[str, SublError] = field(default_factory=dict)
 
@@ -120,7 +90,7 @@ class Runner:
         self._renewed = renewed(self.plan, self.options.force)
         for position in self.plan.order():
             plan = self.plan.variants[position]
-            self._branches.append(_Branch(position, plan, plan.until(self.options.until)))
+            self._branches.append(Branch(position, plan, plan.until(self.options.until)))
         if self.executor.slots > 1:
             # What is there first, if such a run ends early, should be what all others are compared with.
             self._branches.sort(key=lambda branch: not branch.is_control)
@@ -159,7 +129,7 @@ class Runner:
             elif not self._give_up_blocked():
                 return
 
-    def _next(self) -> tuple[_Branch, Stage] | None:
+    def _next(self) -> tuple[Branch, Stage] | None:
         """Return the first stage that is ready, of the first variant that has one."""
         busy = self._running.keys() | self._failed.keys()
         for branch in self._branches:
@@ -168,7 +138,7 @@ class Runner:
                     return branch, stage
         return None
 
-    def _start(self, branch: _Branch, stage: Stage) -> None:
+    def _start(self, branch: Branch, stage: Stage) -> None:
         self._begin(branch)
         job = Job(
             stage=stage,
@@ -216,7 +186,7 @@ class Runner:
         if not outcome.cached:
             self.display.say(f"{job.label}: {job.stage.name} ({job.stage.plugin}) done in {outcome.seconds:.1f} s")
 
-    def _settle(self, branch: _Branch) -> None:
+    def _settle(self, branch: Branch) -> None:
         """Record what is done of a variant, in the order of its plan, whatever the order in which it was computed."""
         while not branch.ended and branch.settled < len(branch.stages):
             stage = branch.stages[branch.settled]
@@ -235,7 +205,7 @@ class Runner:
         if not branch.ended:
             self._end(branch, "finished", None)
 
-    def _record(self, branch: _Branch, stage: Stage) -> None:
+    def _record(self, branch: Branch, stage: Stage) -> None:
         mine = self._owners[stage.fingerprint] is branch
         done = self._done[stage.fingerprint] if mine else Done(cached=True, seconds=0.0)
         entry, label = self.store.entry(stage.fingerprint), branch.plan.label
@@ -263,12 +233,12 @@ class Runner:
             self._fail(branch, SublError(f"{stage.name} reads results of another variant, which failed"))
         return bool(blocked)
 
-    def _begin(self, branch: _Branch) -> None:
+    def _begin(self, branch: Branch) -> None:
         if not branch.begun:
             branch.begun = True
             self.mirror.begin(branch.position)
 
-    def _fail(self, branch: _Branch, error: SublError) -> None:
+    def _fail(self, branch: Branch, error: SublError) -> None:
         self._end(branch, "failed", str(error))
         if self.executor.slots == 1 and not self.options.keep_going:
             raise error
@@ -280,7 +250,7 @@ class Runner:
             if branch.begun and not branch.ended:
                 self._end(branch, status, error)
 
-    def _end(self, branch: _Branch, status: Status, error: str | None) -> None:
+    def _end(self, branch: Branch, status: Status, error: str | None) -> None:
         branch.ended = True
         self._begin(branch)
         self.record.variant_done(branch.position, status, error)
@@ -292,7 +262,7 @@ class _BranchOutlet:
     """Shows and records what a job of one variant reports; side by side with others, every line says whose it is."""
 
     runner: Runner
-    branch: _Branch
+    branch: Branch
     stage: Stage
 
     def say(self, message: str) -> None:

@@ -1,0 +1,48 @@
+"""A variant on its way through a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from subl.run.plan import Stage, VariantPlan
+
+
+@dataclass(slots=True)
+class Branch:
+    """How far a variant is.
+
+    Args:
+        position: Its place in the plan.
+        plan: Its plan.
+        stages: The stages that are to run, in order.
+        settled: How many of them are recorded.
+        begun: Whether the tracker knows of it.
+        ended: Whether it is finished, or failed.
+    """
+
+    position: int
+    plan: VariantPlan
+    stages: tuple[Stage, ...]
+    settled: int = 0
+    begun: bool = False
+    ended: bool = False
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the other arms are compared with this one."""
+        return self.plan.variant.arm == self.plan.variant.recipe.report.control
+
+    def ready(self, done: Collection[str]) -> list[Stage]:
+        """Return the stages that can be computed now: all that they read is among the fingerprints `done`.
+
+        Rows are written only after the teacher has passed its check.
+        """
+        unchecked = any(stage.kind == "check" for stage in self.stages[self.settled :])
+        return [
+            stage
+            for stage in self.stages[self.settled :]
+            if stage.fingerprint not in done
+            and all(each in done for each in stage.inputs.values())
+            and not (unchecked and stage.kind == "generate")
+        ]
