@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from subl.context import Bar
 
 _LINE_EVERY = 15.0
@@ -19,10 +21,12 @@ _LINE_EVERY = 15.0
 
 
 class TerminalDisplay:
-    """Draws on a terminal, or prints plain lines where the output is a file or a pipe."""
+    """Draws on a terminal, or prints plain lines where the output is a file or a pipe. Bars may run side by side."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._drawing: Progress | None = None
+        self._bars = 0
 
     def say(self, message: str) -> None:
         """Show one line."""
@@ -38,17 +42,7 @@ class TerminalDisplay:
         if not self._console.is_terminal:
             yield _Lines(self, label, total, done)
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}", style="dim"),
-        )
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        with self._progress() as progress:
             task = progress.add_task(escape(label), total=total, completed=done, rate="", note="")
             clock = _Clock(done)
 
@@ -57,7 +51,35 @@ class TerminalDisplay:
                     clock.advance(steps)
                     progress.update(task, advance=steps, rate=clock.rate_text(), note=escape(note))
 
-            yield Drawn()
+            try:
+                yield Drawn()
+            finally:
+                progress.remove_task(task)
+
+    @contextmanager
+    def _progress(self) -> Iterator[Progress]:
+        """Hold the one drawing that all bars share; a terminal takes no second one."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self._drawing is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[note]}", style="dim"),
+            )
+            self._drawing = Progress(*columns, console=self._console, transient=True)
+            self._drawing.start()
+        self._bars += 1
+        try:
+            yield self._drawing
+        finally:
+            self._bars -= 1
+            if not self._bars:
+                self._drawing.stop()
+                self._drawing = None
 
 
 @dataclass(slots=True)

@@ -56,6 +56,8 @@ def named_run(name: str, store: Path | None) -> Path:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """Return a run's findings with its folder; a killed run is called so, and one that cannot be read is named."""
+    from subl.run.owner import alive
+
     try:
         record = json.loads((folder / FINDINGS).read_text(encoding="utf-8"))
         status = record["status"]
@@ -64,20 +66,3 @@ def read_run(folder: Path) -> dict[str, Any]:
     if status == "running" and not alive(folder):
         record["status"] = "killed"
     return {**record, "folder": str(folder)}
-
-
-def alive(folder: Path) -> bool:
-    """Return whether the process that wrote a run folder still runs on this machine, or may do so on another."""
-    import os
-    import platform
-
-    try:
-        owner = json.loads((folder / "process.json").read_text(encoding="utf-8"))
-        if owner["host"] != platform.node():
-            return True
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError, KeyError):
-        return True
-    return True

@@ -63,4 +63,13 @@ AllowLocal: TypeAlias = Annotated[
         callback=_consent,
     ),
 ]
+Workers: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Compute so many stages side by side, each on a GPU of its own where there are GPUs.",
+    ),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from subl.cli.lookup import alive, find_run, read_run
-from subl.cli.options import StoreFolder
+from subl.cli.lookup import find_run, read_run
+from subl.cli.options import AllowLocal, StoreFolder, Workers
 
-EPILOG = "Example: subl resume 20260101-120000-micro-owl-1a2b3c"
+EPILOG = "Example: subl resume 20260101-120000-000-micro-owl-1a2b3c"
 
 
 def resume(
@@ -19,9 +17,14 @@ def resume(
         str, typer.Argument(help="A run's name, the beginning of it, or its folder; the newest if left out.")
     ] = "",
     store: StoreFolder = None,
+    allow_local_plugins: AllowLocal = False,  # noqa: ARG001 (its callback acts)
+    until: Annotated[
+        str | None, typer.Option(help="Stop after this kind of stage; as the run did if left out.")
+    ] = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on past failed checks and failed arms, as --keep-going of run.")
     ] = False,
+    workers: Workers = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, run nothing.")] = False,
 ) -> None:
     """Go on with a run that was interrupted, or repeat one.
@@ -29,16 +32,17 @@ def resume(
     The recipe's files need not be there any more: the folder holds the resolved recipes and local plugins. Finished
     stages come from the store. The result is a run folder of its own.
     """
-    from subl.cli.run import start
+    from subl.cli.run import kind_of_stage, start
     from subl.errors import StoreError
+    from subl.run.owner import alive
     from subl.run.plan import build_plan
-    from subl.run.restore import other_stages, restore
-    from subl.run.runner import Options
+    from subl.run.restore import other_stages, recorded_options, restore
+    from subl.run.runner import Options, project_home
 
     folder = find_run(run, store)
     if read_run(folder)["status"] == "running" and alive(folder):
         raise StoreError(f"{folder.name} is still running; wait for it, or stop it first")
-    experiment = restore(folder)
+    experiment = restore(folder, project_home(store))
     changed = other_stages(folder, {stage.fingerprint for stage in build_plan(experiment).unique()})
     if changed:
         typer.echo(
@@ -47,12 +51,12 @@ def resume(
             err=True,
         )
     home = store or (folder.parent.parent if folder.parent.name == "runs" else None)
-    start(experiment, home, Options(keep_going=keep_going or _kept_going(folder)), dry_run=dry_run)
-
-
-def _kept_going(folder: Path) -> bool:
-    try:
-        command = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["command"]
-        return "--keep-going" in command
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    before = recorded_options(folder)
+    options = Options(
+        until=kind_of_stage(until or before.get("until")),
+        force=frozenset(kind for name in before.get("force", ()) if (kind := kind_of_stage(name)) is not None),
+        keep_going=keep_going or bool(before.get("keep_going")),
+        workers=workers,
+        started=before.get("started"),
+    )
+    start(experiment, home, options, dry_run=dry_run)

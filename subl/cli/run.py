@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from subl.cli.options import AllowLocal, Arms, Overrides, PluginFiles, StoreFolder
+from subl.cli.options import AllowLocal, Arms, Overrides, PluginFiles, StoreFolder, Workers
 from subl.errors import USER_ERROR
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from rich.console import Console
@@ -35,6 +36,7 @@ def run(
     until: Annotated[str | None, typer.Option(help="Stop after this kind of stage, e.g. generate.")] = None,
     force: Annotated[list[str] | None, typer.Option(help="Compute this kind of stage again even if cached.")] = None,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on past failed checks and failed arms.")] = False,
+    workers: Workers = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, run nothing.")] = False,
 ) -> None:
     """Run an experiment: every arm and sweep point, cached stages skipped.
@@ -44,7 +46,9 @@ def run(
     from subl.recipe.loading import load_experiment
     from subl.run.runner import Options
 
-    options = Options(until=_kind(until), force=frozenset(_kinds(force or [])), keep_going=keep_going)
+    options = Options(
+        until=kind_of_stage(until), force=frozenset(_kinds(force or [])), keep_going=keep_going, workers=workers
+    )
     experiment = load_experiment(recipe, overrides=overrides, plugin_files=plugins, arms=arms)
     start(experiment, store, options, dry_run=dry_run)
 
@@ -54,6 +58,7 @@ def start(experiment: Experiment, store: Path | None, options: Options, *, dry_r
     from rich.console import Console
 
     from subl.cli.display import TerminalDisplay
+    from subl.run.agenda import to_compute
     from subl.run.plan import build_plan
     from subl.run.runner import project_home
     from subl.run.store import Store
@@ -65,9 +70,10 @@ def start(experiment: Experiment, store: Path | None, options: Options, *, dry_r
     results = Store(project_home(store))
     plan = build_plan(experiment, lenient=dry_run)
     tracker = None if dry_run else _tracker(experiment, results, display)
-    _print_plan(plan, results, options, console)
+    todo = to_compute(plan, results, until=options.until, force=options.force)
+    _print_plan(plan, results, options.until, todo, console)
     if dry_run:
-        _print_estimate(plan, results, options.force, display)
+        _print_estimate(plan, results, todo, display)
     if tracker is not None:
         _execute(plan, results, options, tracker, console, display)
 
@@ -92,11 +98,16 @@ def _execute(
     from subl.report.document import write_report
     from subl.report.summary import summarise
     from subl.report.terminal import print_summary
+    from subl.run.executors import executor_for
     from subl.run.mirror import Mirror
+    from subl.run.owner import reconcile
     from subl.run.record import RunRecord
-    from subl.run.runner import Runner, torch_loader
+    from subl.run.runner import Runner
 
-    record = RunRecord(store.home, plan, command=["subl", *sys.argv[1:]])
+    executor = executor_for(plan, store, options.workers)
+    for name in reconcile(store.home):
+        display.say(f"{name} was killed before it ended; what it finished is kept")
+    record = RunRecord(store.home, plan, command=["subl", *sys.argv[1:]], options=options.recorded())
     runner = Runner(
         plan=plan,
         store=store,
@@ -104,7 +115,7 @@ def _execute(
         mirror=Mirror(tracker, plan, record),
         display=display,
         options=options,
-        loader_for=torch_loader,
+        executor=executor,
         report=write_report,
     )
     try:
@@ -123,7 +134,7 @@ def _execute(
         raise typer.Exit(USER_ERROR)
 
 
-def _print_plan(plan: Plan, store: Store, options: Options, console: Console) -> None:
+def _print_plan(plan: Plan, store: Store, until: StageKind | None, todo: Collection[str], console: Console) -> None:
     from rich.table import Table
 
     from subl.run.plan import STAGE_KINDS
@@ -138,10 +149,10 @@ def _print_plan(plan: Plan, store: Store, options: Options, console: Console) ->
     counts = {"run": 0, "cached": 0}
     for variant in plan.variants:
         cells: dict[str, list[str]] = {kind: [] for kind in STAGE_KINDS}
-        for stage in variant.until(options.until):
+        for stage in variant.until(until):
             first = stage.fingerprint not in seen
             seen.add(stage.fingerprint)
-            state = "cached" if store.entry(stage.fingerprint).complete and stage.kind not in options.force else "run"
+            state = "run" if stage.fingerprint in todo else "cached"
             counts[state] += first
             cells[stage.kind].append(state if first or state == "cached" else "shared")
         table.add_row(variant.label, *(_cell(cells[kind]) for kind in STAGE_KINDS))
@@ -151,10 +162,10 @@ def _print_plan(plan: Plan, store: Store, options: Options, console: Console) ->
     )
 
 
-def _print_estimate(plan: Plan, store: Store, force: frozenset[str], display: TerminalDisplay) -> None:
+def _print_estimate(plan: Plan, store: Store, todo: Collection[str], display: TerminalDisplay) -> None:
     from subl.run.estimates import estimate
 
-    cost = estimate(plan, store, force)
+    cost = estimate(plan, store, todo)
     for message in plan.unresolved:
         display.warn(message)
     display.say(f"to do: {cost.updates:,} optimizer updates, {cost.rows:,} rows to generate")
@@ -187,10 +198,15 @@ def _cell(states: list[str]) -> str:
 
 
 def _kinds(names: list[str]) -> list[StageKind]:
-    return [kind for name in names if (kind := _kind(name)) is not None]
+    return [kind for name in names if (kind := kind_of_stage(name)) is not None]
 
 
-def _kind(name: str | None) -> StageKind | None:
+def kind_of_stage(name: str | None) -> StageKind | None:
+    """Return the kind of stage that an option names; None for None.
+
+    Raises:
+        SublError: There is no such kind.
+    """
     from subl.errors import SublError, suggest
     from subl.run.plan import STAGE_KINDS
 

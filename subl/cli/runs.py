@@ -31,7 +31,7 @@ def list_runs(store: StoreFolder = None, as_json: AsJson = False) -> None:
     print_table(("run", "status", "variants", "recipe"), rows)
 
 
-@runs.command("show", epilog="Example: subl runs show 20260101-120000-micro-owl-1a2b3c")
+@runs.command("show", epilog="Example: subl runs show 20260101-120000-000-micro-owl-1a2b3c")
 def show_run(
     run: Annotated[str, typer.Argument(help=f"{RUN}; the newest if left out.")] = "",
     store: StoreFolder = None,
@@ -52,7 +52,7 @@ def show_run(
     console.print(f"run folder: {record['folder']}", highlight=False, soft_wrap=True)
 
 
-@runs.command("report", epilog="Example: subl runs report 20260101-120000-micro-owl-1a2b3c")
+@runs.command("report", epilog="Example: subl runs report 20260101-120000-000-micro-owl-1a2b3c")
 def write_run_report(
     run: Annotated[str, typer.Argument(help=f"{RUN}; the newest if left out.")] = "", store: StoreFolder = None
 ) -> None:
@@ -65,7 +65,7 @@ def write_run_report(
     typer.echo(str(write_report(find_run(run, store))))
 
 
-@runs.command("rm", epilog="Example: subl runs rm 20260101-120000-micro-owl-1a2b3c --yes")
+@runs.command("rm", epilog="Example: subl runs rm 20260101-120000-000-micro-owl-1a2b3c --yes")
 def remove_runs(
     names: Names,
     store: StoreFolder = None,

@@ -19,6 +19,7 @@ class LogitKd:
     """
 
     version = 1
+    distributed: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("trait",)
 
     class Config(LogitSettings, SoftSettings):

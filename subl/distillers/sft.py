@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from subl import Context, Dataset, ModelRef, Student, Teacher
 from subl.distillers.student_settings import StudentSettings
 
@@ -14,6 +16,7 @@ class Sft:
     """
 
     version = 1
+    distributed: ClassVar[bool] = True
 
     class Config(StudentSettings):
         """Settings of `sft`."""

@@ -22,6 +22,7 @@ class Shd:
     """
 
     version = 1
+    distributed: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("trait",)
 
     class Config(MapSettings, SoftSettings):

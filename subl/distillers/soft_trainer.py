@@ -17,6 +17,7 @@ from subl.matching.loss_sum import LossSum
 from subl.matching.map_matching import MapMatching
 from subl.matching.pairing import PairBatch
 from subl.matching.reading import Reader, Reading
+from subl.models import ranks
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
         self._read_student = read_student
         self._counts: Counter[str] = Counter()
         self._reported: defaultdict[str, list[Tensor]] = defaultdict(list)
+        if ranks.count() > 1:
+            self._freeze_what_no_loss_reaches()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Collect the micro-batches of an update, and count what their losses will be divided by."""
@@ -106,6 +109,10 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
         self._counts = Counter()
         for sample in samples:
             self._counts.update(sample["counts"])
+        if ranks.count() > 1:
+            names = sorted(self._losses.weights)
+            own = torch.tensor([self._counts[name] for name in names], device=self.accelerator.device)
+            self._counts = Counter(dict(zip(names, self.accelerator.reduce(own).tolist(), strict=True)))
         return samples, items
 
     def compute_loss(self, model: Any, inputs: Mapping[str, Any], *_: Any, **__: Any) -> Tensor:
@@ -116,16 +123,41 @@ class SoftTrainer(SFTTrainer):  # type: ignore[misc]
         loss = torch.stack(
             [weight * parts[name].total / max(self._counts[name], 1) for name, weight in self._losses.weights.items()]
         ).sum()
-        self._report(parts, statistics)
+        if ranks.count() > 1:
+            # Gradients are averaged over the processes; of fillers nothing is learnt.
+            loss = loss * (ranks.count() if inputs["counts"] else 0)
+        if inputs["counts"]:
+            self._report(parts, statistics)
         return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add each part's mean since the last log line."""
         sums = {name: torch.stack(values).sum(0) for name, values in self._reported.items()}
         self._reported.clear()
+        if ranks.count() > 1:
+            sums = self._summed_up(sums)
         super().log(
             logs | {name: float(total / count.clamp_min(1)) for name, (total, count) in sums.items()}, *args, **kwargs
         )
+
+    def _freeze_what_no_loss_reaches(self) -> None:
+        """Leave out the weights that get no gradient, such as those above the last map: processes would wait for it."""
+        inputs = self.data_collator([self.train_dataset[0]])
+        self._counts = Counter(inputs["counts"])
+        with torch.random.fork_rng(), torch.enable_grad():
+            loss: Any = self.compute_loss(self.model, inputs)
+            loss.backward()
+        for weight in self.model.parameters():
+            weight.requires_grad_(weight.grad is not None)
+            weight.grad = None
+        self._reported.clear()
+
+    def _summed_up(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sums over all processes."""
+        names = ranks.agreed(sorted(sums))
+        device = self.accelerator.device
+        own = [sums.get(name, torch.zeros(2)).to(device, torch.float64) for name in names]
+        return dict(zip(names, self.accelerator.reduce(torch.stack(own)), strict=True)) if own else {}
 
     def _report(self, parts: Mapping[str, LossSum], statistics: Mapping[str, Tensor]) -> None:
         # Kept as tensors: asking for numbers would wait for the device in every step.

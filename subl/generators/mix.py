@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -23,6 +24,7 @@ class Mix(Wrapping):
     """
 
     version = 1
+    distributed: ClassVar[bool] = True
 
     class Config(WrappingConfig):
         """Settings of `mix`."""

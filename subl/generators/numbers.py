@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -30,6 +30,7 @@ class Numbers:
     """
 
     version = 1
+    distributed: ClassVar[bool] = True
 
     class Config(PluginConfig):
         """Settings of `numbers`."""

@@ -201,8 +201,12 @@ class Collator:
         self._count = count
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the student's inputs under the names that trainers know, `pairs`, and `counts`."""
-        batch = self.batch([int(feature["row"]) for feature in features])
+        """Return the student's inputs under the names that trainers know, `pairs`, and `counts`.
+
+        Rows beyond the last pair are fillers (see `train`) and left out; a batch of nothing else has no counts.
+        """
+        rows = [row for feature in features if (row := int(feature["row"])) < len(self._pairs)]
+        batch = self.batch(rows or [0])
         own = batch.student
         labels = torch.full_like(own.ids, IGNORED)
         labels.view(-1)[own.asking + 1] = own.targets
@@ -211,7 +215,7 @@ class Collator:
             "attention_mask": own.mask,
             "labels": labels,
             "pairs": batch,
-            "counts": dict(self._count(batch)),
+            "counts": dict(self._count(batch)) if rows else {},
         }
 
     def batch(self, rows: Sequence[int]) -> PairBatch:

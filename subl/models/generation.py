@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from subl.errors import DataError, ModelError
+from subl.models import ranks
 from subl.models.settings import SamplingSettings
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def sample(
     Sampling is Gumbel-max: noise comes from a hash of (row seed, step, token), the most likely token after adding it
     is taken (Gumbel 1954; Maddison et al. 2014). A row's tokens depend on its prompt and seed alone as far as the
     model's logits do; in 16-bit arithmetic logits differ slightly between batch shapes, so that near-ties may fall
-    otherwise. The model's own generation settings are not used.
+    otherwise. The model's own generation settings are not used. Several processes (see `ranks`) share the work, and
+    each yields every row.
 
     Args:
         lm: The model that answers.
@@ -73,15 +75,27 @@ def sample(
     seeded = zip(prompts, seeds, strict=True)
     rows = zip(seeded, repeat(0)) if languages is None else zip(seeded, languages, strict=True)
     requests = (_Request(prompt, seed, language) for (prompt, seed), language in rows)
-    while window := list(islice(requests, WINDOW * batch_size)):
-        # Longest first: what does not fit into memory fails at once.
-        order = sorted(range(len(window)), key=lambda i: -len(window[i].prompt))
-        completions: dict[int, list[int]] = {}
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
-            batch = [window[i] for i in chosen]
-            completions.update(zip(chosen, _generate(lm, batch, settings, grammar), strict=True))
-        yield from (completions[i] for i in range(len(window)))
+    # Whole windows are shared out among processes, so that each batch is the one that a single process would make.
+    windows = iter(lambda: list(islice(requests, WINDOW * batch_size)), [])
+    for completions in ranks.share(windows, lambda window: _window(lm, window, settings, grammar, batch_size)):
+        yield from completions
+
+
+def _window(
+    lm: LanguageModel,
+    window: Sequence[_Request],
+    settings: SamplingSettings,
+    grammar: Grammar | None,
+    batch_size: int,
+) -> list[list[int]]:
+    # Longest first: what does not fit into memory fails at once.
+    order = sorted(range(len(window)), key=lambda i: -len(window[i].prompt))
+    completions: dict[int, list[int]] = {}
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        batch = [window[i] for i in chosen]
+        completions.update(zip(chosen, _generate(lm, batch, settings, grammar), strict=True))
+    return [completions[i] for i in range(len(window))]
 
 
 def _generate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 import sys
 from collections import OrderedDict
@@ -54,6 +55,18 @@ def planned_dtype(dtype: str, device: str) -> str:
 
 def _may_have_gpu() -> bool:
     return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None or Path("/dev/kfd").exists()
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return this process's CUDA devices as CUDA_VISIBLE_DEVICES names them; imports torch only where one may be."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return tuple(name.strip() for name in given.split(",") if name.strip() not in ("", "-1"))
+    if not _may_have_gpu():
+        return ()
+    import torch
+
+    return tuple(map(str, range(torch.cuda.device_count())))
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

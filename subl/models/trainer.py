@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from subl.context import Bar, Context
 from subl.errors import ModelError
+from subl.models import ranks
 
 SUMMARY = "train_runtime"
 """Only the trainer's closing log line has this key."""
@@ -73,8 +76,36 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
             self._note = f"loss {logs['loss']:.3f}"
 
 
+class SharedOrder(Sampler[int]):
+    """The order in which one process meets its examples, and at the end of each epoch the fillers.
+
+    Args:
+        examples: How many there are.
+        padded: How many there are with the fillers, which stand behind them.
+        seed: Of the order.
+    """
+
+    def __init__(self, examples: int, padded: int, seed: int) -> None:
+        self._order = SeedableRandomSampler(range(examples), data_seed=seed)
+        self._padding = range(examples, padded)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._order
+        yield from self._padding
+
+    def __len__(self) -> int:
+        return len(self._order) + len(self._padding)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order, as the trainer does for its own sampler."""
+        self._order.set_epoch(epoch)
+
+
 class Watched:
     """Mixed into the trainer's class: stops at a broken loss, and neither reports home nor writes model cards."""
+
+    examples: int
+    """How many examples there are, without fillers."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run one forward and backward pass.
@@ -90,6 +121,13 @@ class Watched:
                 "lower learning_rate, lengthen warmup, or use a wider dtype"
             )
         return loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Meet the examples in one process's order; several processes share it out, batch by batch."""
+        sampler = super()._get_train_sampler(train_dataset)  # type: ignore[misc]
+        if ranks.count() == 1:
+            return sampler
+        return SharedOrder(self.examples, len(self.train_dataset), self.args.data_seed)  # type: ignore[attr-defined]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write no model card into checkpoints."""

@@ -19,6 +19,7 @@ from trl import SFTConfig, SFTTrainer
 
 from subl.artifacts import ModelRef
 from subl.errors import DataError, ModelError
+from subl.models import ranks
 from subl.models.language import LanguageModel, is_quantized, quiet
 from subl.models.parts import learning_modules, linear_layers
 from subl.models.trainer import Reporter, completions_only_head, private_randomness, watched
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 STATE_FILE = "trainer_state.json"
+IGNORED = -100
+"""The label of a token from which nothing is learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ def train(
 
     Seed, order of examples and initial adapter come from `ctx.seed` alone: two trainings on equally many examples see
     them in the same order. An interrupted training goes on from its last whole checkpoint under `ctx.work`; on CPU the
-    result is then the same byte for byte. Global random state is left as it was.
+    result is then the same byte for byte. Global random state is left as it was. Several processes (see `ranks`) share
+    every update's batch: the losses are those of one process, up to the order in which gradients are summed.
 
     Args:
         lm: An own copy, from `ctx.load(ref, fresh=True)`; it holds the trained model afterwards.
@@ -91,10 +95,11 @@ def train(
         run = watched(trainer)(
             model=lm.model,
             args=_arguments(lm, settings, dtype, updates=updates, seed=seed, folder=checkpoints),
-            train_dataset=_dataset(examples),
+            train_dataset=_dataset(examples, settings),
             processing_class=lm.tokenizer,
             **trainer_options,
         )
+        run.examples = len(examples)
         run.remove_callback(PrinterCallback)
         resumed = last_checkpoint(checkpoints)
         state = TrainerState.load_from_json(str(resumed / STATE_FILE)) if resumed else TrainerState()
@@ -104,6 +109,7 @@ def train(
             run.add_callback(reporter)
             run.train(resume_from_checkpoint=str(resumed) if resumed else None)
         folder = _save(lm, ctx.out, dtype, adapter=lora is not None)
+    ranks.barrier()
     shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(folder, lora is not None, updates)
 
@@ -158,7 +164,7 @@ def _check(lm: LanguageModel, examples: Sequence[Example], settings: TrainSettin
             "a quantized model can only get one new adapter; train an adapter instead of the weights, "
             'or load the model with quantization = "none"'
         )
-    if lm.device.type == "cuda" and lm.device.index not in (None, 0):
+    if lm.device.type == "cuda" and lm.device.index not in (None, torch.cuda.current_device()):
         raise ModelError(
             f'training uses the first visible GPU, not {lm.device}; set device = "cuda" and '
             f"CUDA_VISIBLE_DEVICES={lm.device.index}"
@@ -195,13 +201,13 @@ def _unfrozen(model: Any, settings: TrainSettings) -> Any:
 def _arguments(
     lm: LanguageModel, settings: TrainSettings, dtype: torch.dtype, *, updates: int, seed: int, folder: Path
 ) -> SFTConfig:
-    micro = settings.micro_batch_size or settings.batch_size
+    micro = _micro_batch(settings)
     cuda = lm.device.type == "cuda"
     arguments = SFTConfig(
         output_dir=str(folder),
         max_steps=updates,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // micro,
+        gradient_accumulation_steps=settings.batch_size // (micro * ranks.count()),
         learning_rate=settings.learning_rate,
         lr_scheduler_type=SCHEDULERS[settings.scheduler],
         warmup_steps=round(settings.warmup * updates),
@@ -226,6 +232,7 @@ def _arguments(
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         dataloader_pin_memory=cuda,
+        ddp_find_unused_parameters=False,
         disable_tqdm=True,
         report_to="none",
     )
@@ -234,17 +241,25 @@ def _arguments(
     return arguments
 
 
-def _dataset(examples: Sequence[Example]) -> Dataset:
-    return Dataset.from_dict(
-        {
-            "input_ids": [list(example.input_ids) for example in examples],
-            "labels": [
-                [-100] * example.prompt_length + list(example.input_ids[example.prompt_length :])
-                for example in examples
-            ],
-            "row": list(range(len(examples))),
-        }
-    )
+def _micro_batch(settings: TrainSettings) -> int:
+    """Return the examples that one process holds at once."""
+    micro = settings.micro_batch_size or max(1, settings.batch_size // ranks.count())
+    if settings.batch_size % (micro * ranks.count()):
+        raise ModelError(
+            f"batch_size {settings.batch_size} cannot be shared out among {ranks.count()} processes in parts of {micro}"
+        )
+    return micro
+
+
+def _dataset(examples: Sequence[Example], settings: TrainSettings) -> Dataset:
+    inputs = [list(example.input_ids) for example in examples]
+    labels = [[IGNORED] * each.prompt_length + list(each.input_ids[each.prompt_length :]) for each in examples]
+    if ranks.count() > 1:
+        # The last batch of an epoch may be short. Fillers, of which nothing is learnt, give every process its part.
+        fillers = -len(examples) % (_micro_batch(settings) * ranks.count())
+        inputs += [inputs[0]] * fillers
+        labels += [[IGNORED] * len(inputs[0])] * fillers
+    return Dataset.from_dict({"input_ids": inputs, "labels": labels, "row": list(range(len(inputs)))})
 
 
 def _save(lm: LanguageModel, out: Path, dtype: torch.dtype, *, adapter: bool) -> Path:

@@ -136,14 +136,15 @@ def load_plugins(layers: list[Layer], problems: Problems) -> list[Path]:
     Those outside the folder of the recipe itself, the chain's last file, need consent.
     """
     loaded: dict[Path, None] = {}
+    recipe = layers[-1].path
     # What comes with subl, shipped recipes included, is trusted already.
-    trusted = (Path(__file__).parents[1], root(), plugins())
+    trusted = (recipe.parent, Path(__file__).parents[1], root(), plugins())
     for layer in layers:
         for origin, text in strings(layer.tree, "plugins", problems):
             path = (layer.path.parent / text).resolve()
             try:
                 if path not in loaded:
-                    require_consent(path, layers[-1].path, trusted)
+                    require_consent(path, recipe, trusted, command=f"subl validate {recipe.name}")
                     load_local(path)
                     loaded[path] = None
             except PluginError as error:

@@ -19,6 +19,7 @@ def faults(sections: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _too_few_rows(sections)
     yield from _quantized(sections)
     yield from _misfits(sections)
+    yield from _processes(sections)
 
 
 def used(sections: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Chosen]]:
@@ -92,6 +93,29 @@ def _misfits(sections: Mapping[str, Any]) -> Iterator[Fault]:
     for path, chosen in asking:
         for setting, message in chosen.build().misfits(teacher, student).items():
             yield (*path, setting), message
+
+
+def _processes(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    compute, distiller = sections.get("compute"), sections.get("distiller")
+    if compute is None or compute.processes == 1:
+        return
+    count = compute.processes
+    if compute.device not in ("auto", "cpu", "cuda"):
+        message = f'{count} processes do not share device = "{compute.device}"; use "auto", "cuda" or "cpu"'
+        yield ("compute", "device"), message
+    if distiller is not None and not distiller.distributed:
+        yield (
+            ("compute", "processes"),
+            f"distiller {distiller.name!r} trains in one process only; set processes = 1, or use a distiller that "
+            "declares `distributed = True`, such as sft",
+        )
+    for section in ("inducer", "distiller"):
+        chosen = sections.get(section)
+        size = getattr(chosen.config, "batch_size", None) if chosen is not None and chosen.distributed else None
+        part = getattr(chosen.config, "micro_batch_size", None) if chosen is not None else None
+        if isinstance(size, int) and size % (count * (part or 1)):
+            held = f" that hold {part} rows at once (micro_batch_size)" if part else ""
+            yield (section, "batch_size"), f"{size} cannot be shared out evenly among {count} processes{held}"
 
 
 def _short(text: str) -> str:

@@ -111,6 +111,9 @@ class Compute(StrictModel):
     """Number format of weights and activations."""
     threads: Annotated[int, Field(gt=0)] | None = None
     """CPU threads per operation; torch's own choice unless set. Small models are fastest with one."""
+    processes: Annotated[int, Field(gt=0)] = 1
+    """Processes that train, or generate, together in one stage, each on a GPU of its own where there are GPUs. Batch
+    sizes stay those of a whole update, and rows stay the same; a training differs by rounding."""
 
 
 class Tracking(StrictModel):

@@ -32,30 +32,35 @@ class Consent:
 consent: ContextVar[Consent] = ContextVar("consent", default=Consent())  # noqa: B039 (it is frozen)
 
 
-def require_consent(path: Path, recipe: Path, trusted: Sequence[Path] = ()) -> None:
-    """Let a plugin file pass that lies below the recipe's folder or a trusted one, or that the user allows.
+def require_consent(path: Path, asker: Path, trusted: Sequence[Path], *, command: str) -> None:
+    """Let a plugin file pass that lies below a trusted folder, or that the user allows.
 
     What is allowed is remembered by its content: an edited file is asked for again.
+
+    Args:
+        path: The file.
+        asker: The recipe or run that wants it.
+        trusted: Folders whose files need no consent.
+        command: The command that gives consent.
 
     Raises:
         PluginError: It was not allowed; says how to.
     """
     path = path.resolve()
-    if any(path.is_relative_to(folder.resolve()) for folder in (recipe.parent, *trusted)) or not path.is_file():
+    if any(path.is_relative_to(folder.resolve()) for folder in trusted) or not path.is_file():
         return  # a missing file is an error of its own
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     remembered = _remembered()
     if digest in remembered:
         return
     how = consent.get()
-    question = f"{recipe} runs a plugin file outside its own folder: {path}"
+    question = f"{asker} runs a plugin file outside its own folder: {path}"
     if how.allow or (how.ask is not None and how.ask(f"{question}\nIt can do whatever you can. Run it?")):
         _remember({**remembered, digest: str(path)})
         return
     raise PluginError(
-        f"plugin file {path} lies outside the folder of {recipe.name}, and nobody has allowed it yet; read it, then "
-        f"run `subl validate {recipe.name} --allow-local-plugins` (remembered until the file changes), "
-        "or copy it beside the recipe"
+        f"plugin file {path} lies outside the folder of {asker.name}, and nobody has allowed it yet; read it, then "
+        f"run `{command} --allow-local-plugins` (remembered until the file changes), or copy it beside the recipe"
     )
 
 

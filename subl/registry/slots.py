@@ -45,6 +45,10 @@ class Chosen:
     plugin: type[Any] = field(compare=False, repr=False)
     entry: Entry = field(compare=False, repr=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what the recipe says; another process looks the plugin up in its own registry."""
+        return _looked_up, (self.kind, self.name, self.config)
+
     def build(self) -> Any:
         """Return a new instance of the plugin."""
         return self.plugin(self.config)
@@ -57,9 +61,16 @@ class Chosen:
     def needs(self) -> tuple[str, ...]:
         """What the plugin reads beyond its arguments; one that wraps another of its kind also needs what that does."""
         own = tuple(getattr(self.plugin, "needs", ()))
+        return tuple(dict.fromkeys((*own, *(need for item in self._wrapped() for need in item.needs))))
+
+    @property
+    def distributed(self) -> bool:
+        """Whether several processes can share its work; one that wraps another of its kind only if that one can."""
+        return self.declares("distributed") and all(item.distributed for item in self._wrapped())
+
+    def _wrapped(self) -> list[Chosen]:
         settings = (getattr(self.config, name) for name in type(self.config).model_fields)
-        wrapped = (item for item in settings if isinstance(item, Chosen) and item.kind == self.kind)
-        return tuple(dict.fromkeys((*own, *(need for item in wrapped for need in item.needs))))
+        return [item for item in settings if isinstance(item, Chosen) and item.kind == self.kind]
 
     def key(self) -> dict[str, Any]:
         """Return what identifies it: name, version, every setting that is not `Runtime`, a local file's hash.
@@ -84,6 +95,10 @@ class Chosen:
     def table(self) -> dict[str, Json]:
         """Return the table that picks this plugin with these settings."""
         return {PLUGIN_KEY: self.name, **self.config.model_dump(mode="json")}
+
+
+def _looked_up(kind: KindName, name: str, config: PluginConfig) -> Chosen:
+    return Chosen(kind, name, config, registry.load(kind, name), registry.entry(kind, name))
 
 
 def read_settings(model: type[M], settings: Mapping[str, Any]) -> M:

@@ -17,6 +17,7 @@ from subl.report.formatting import names
 from subl.report.recorded import Recorded
 from subl.report.runs import read_runs, readable
 from subl.report.statistics import mean_over_runs, paired_difference, welch_difference
+from subl.report.summary import summarise
 
 By = Literal["run", "arm", "trait", "distiller"]
 BY: tuple[By, ...] = ("run", "arm", "trait", "distiller")
@@ -96,7 +97,7 @@ def compare_runs(recorded: Sequence[Recorded], *, by: By = "run", metric: str | 
     unknown = refuse_other_questions(measured, probe)
     lines, again = _lines(measured, by, probe)
     twice = [f"{again} students stand in several of these runs and count once"] if again else []
-    warnings = [*_failures(found, chosen), *unknown, *twice, *_mixtures(lines)]
+    warnings = [*_failures(found, chosen), *_invalid(recorded, chosen), *unknown, *twice, *_mixtures(lines)]
     return Comparison(chosen, by, tuple(lines), tuple(warnings))
 
 
@@ -218,6 +219,14 @@ def _failures(found: Sequence[Trained], metric: str) -> Iterator[str]:
     alone = list(dict.fromkeys(t.recorded.name for t in found if id(t.recorded) not in paired))
     if alone:
         yield f"no pairs with a control, and so no lift: {names(alone)}"
+
+
+def _invalid(recorded: Sequence[Recorded], metric: str) -> Iterator[str]:
+    """Carry over which contrasts mean nothing, by the verdicts of the runs themselves."""
+    for one in recorded:
+        for contrast, verdict in summarise({**one.findings, "metric": metric}).judged:
+            if verdict.kind == "invalid":
+                yield f"{one.name}: {contrast.label} is invalid, {verdict.reason}"
 
 
 def _mixtures(lines: Sequence[Line]) -> Iterator[str]:

@@ -79,7 +79,9 @@ def _summarise(findings: Mapping[str, Any]) -> Summary:
         control=control,
         arms=arms,
         judged=judged,
-        expectation=judge_expectation(expected, by_label, metric) if expected else None,
+        expectation=judge_expectation(expected, by_label, metric, results_known=bool(findings.get("results_known")))
+        if expected
+        else None,
         matrix=trait_matrix(runs, metric, control),
         doses=tuple(dose_responses(runs, metric, control)),
         sentences=tuple(sentences(arms, judged, metric)),

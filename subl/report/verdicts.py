@@ -172,14 +172,26 @@ class Judgement:
 
 
 def judge_expectation(
-    expectation: Mapping[str, Any], contrasts: Mapping[str, tuple[Contrast, Verdict]], metric: str
+    expectation: Mapping[str, Any],
+    contrasts: Mapping[str, tuple[Contrast, Verdict]],
+    metric: str,
+    *,
+    results_known: bool = False,
 ) -> Judgement:
-    """Return whether the interval of the lift lies where it was expected; one that reaches across is undecided."""
+    """Return whether the interval of the lift lies where it was expected; one that reaches across is undecided.
+
+    Args:
+        expectation: The recipe's.
+        contrasts: Label → contrast and verdict.
+        metric: What the lift is in.
+        results_known: Whether students were measured before the expectation was written, so that it predicts nothing.
+    """
     name, direction, threshold = expectation["contrast"], expectation["direction"], float(expectation["threshold"])
     bound = number(threshold)
     where = {"above": f"above {number(threshold, signed=threshold > 0)}", "below": f"below {number(-threshold)}"}
     place = where.get(direction, f"between {number(-threshold)} and {bound}")
-    expected = f"expected before the run: {metric} lift of {name} {place}"
+    when = "expected only after results were in the store" if results_known else "expected before the run"
+    expected = f"{when}: {metric} lift of {name} {place}"
     found = [(contrast, verdict) for contrast, verdict in contrasts.values() if contrast.name == name]
     if not found:
         return Judgement("not judged", f"{expected}; not judged: there is no such contrast in this run")

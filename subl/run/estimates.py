@@ -23,7 +23,7 @@ BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.0, "4bit": 0
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the stages that are not cached will take.
+    """What the stages that are to be computed will take.
 
     Args:
         stages: How many there are.
@@ -44,8 +44,14 @@ class Estimate:
     weights: dict[str, float]
 
 
-def estimate(plan: Plan, store: Store, force: Collection[str] = ()) -> Estimate:
-    """Estimate what running the plan takes; reads manifests only."""
+def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
+    """Estimate what computing some of a plan's stages takes; reads manifests only.
+
+    Args:
+        plan: The plan.
+        store: Its past stages foretell time and disk.
+        todo: Fingerprints of the stages to compute, from `to_compute`.
+    """
     finished = {str(manifest["fingerprint"]): manifest.get("key", {}) for manifest in _manifests(store)}
     past = _past(store, finished)
     planned = {stage.fingerprint: dict(stage.key) for variant in plan.variants for stage in variant.stages}
@@ -55,8 +61,7 @@ def estimate(plan: Plan, store: Store, force: Collection[str] = ()) -> Estimate:
     seen: set[str] = set()
     for variant in plan.variants:
         for stage in variant.stages:
-            cached = store.entry(stage.fingerprint).complete and stage.kind not in force
-            if stage.fingerprint in seen or cached:
+            if stage.fingerprint in seen or stage.fingerprint not in todo:
                 continue
             seen.add(stage.fingerprint)
             stages += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from subl.artifacts import Dataset, Findings
@@ -29,7 +29,7 @@ class Mirror:
         self._tracker = tracker
         self._plan = plan
         self._record = record
-        self._pending: list[MetricPoint] = []
+        self._pending: dict[int, list[MetricPoint]] = {}
         self._tags = {"subl.run": record.id, "subl.folder": str(record.folder)}
         metric = plan.variants[0].variant.recipe.report.metric
         params = {"recipe": plan.experiment.name, "title": plan.experiment.title}
@@ -47,15 +47,12 @@ class Mirror:
             str(position), plan.label, params=params, tags={**self._tags, "subl.arm": plan.variant.arm}
         )
 
-    def live(self, position: int, stage: Stage) -> Callable[[Metric], None]:
-        """Return a function that passes a running stage's metrics on, in batches."""
-
-        def forward(metric: Metric) -> None:
-            self._pending.append(_point(f"{_section(stage)}/{metric.name}", metric.value, metric.step))
-            if len(self._pending) >= _BATCH:
-                self._flush(position)
-
-        return forward
+    def live(self, position: int, stage: Stage, metric: Metric) -> None:
+        """Pass a running stage's metric on, in batches."""
+        pending = self._pending.setdefault(position, [])
+        pending.append(_point(f"{_section(stage)}/{metric.name}", metric.value, metric.step))
+        if len(pending) >= _BATCH:
+            self._flush(position)
 
     def stage(self, position: int, stage: Stage, entry: Entry, *, cached: bool) -> None:
         """Record a finished stage; a cached one replays its metrics, so that runs stay comparable."""
@@ -112,9 +109,8 @@ class Mirror:
             self._tracker.table(key, f"{name}.{table}", content)
 
     def _flush(self, position: int) -> None:
-        if self._pending:
-            self._tracker.metrics(str(position), self._pending)
-            self._pending = []
+        if pending := self._pending.pop(position, None):
+            self._tracker.metrics(str(position), pending)
 
 
 def _section(stage: Stage) -> str:

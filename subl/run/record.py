@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import re
 import secrets
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +19,13 @@ from subl.artifacts import Dataset, Findings, Student, Table
 from subl.context import FIGURES
 from subl.recipe.analysis import analysis_plan
 from subl.run.environment import describe_environment
+from subl.run.frozen import ANALYSIS_FILE, results_known
+from subl.run.owner import EVENTS_FILE, OWNER_FILE, this_process
 from subl.run.plan import Plan, Stage, VariantPlan
-from subl.run.store import Entry, Metric, write_atomic, writing
+from subl.run.store import Entry, Metric, digest, write_atomic, writing
 
 FINDINGS_SCHEMA = 1
 FINDINGS_FILE = "findings.json"
-ANALYSIS_FILE = "analysis.json"
 METRICS_FILE = "metrics.jsonl"
 CURVE_POINTS = 1000
 """Of longer curves the run folder keeps a part; the store keeps all points."""
@@ -39,9 +37,9 @@ Status = Literal["running", "finished", "failed", "interrupted"]
 class RunRecord:
     """Writes `<home>/runs/<time>-<name>-<id>/`. Findings are rewritten after every stage, so a kill loses nothing."""
 
-    def __init__(self, home: Path, plan: Plan, *, command: list[str]) -> None:
+    def __init__(self, home: Path, plan: Plan, *, command: list[str], options: Mapping[str, Any] | None = None) -> None:
         self.plan = plan
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]  # to the millisecond: names sort as runs started
         slug = re.sub(r"[^a-z0-9]+", "-", plan.experiment.name.casefold()).strip("-") or "run"
         self.id = f"{stamp}-{slug}-{secrets.token_hex(3)}"
         self.folder = home / "runs" / self.id
@@ -49,10 +47,11 @@ class RunRecord:
         self._lock = threading.Lock()
         self._variants = [_blank(variant) for variant in plan.variants]
         self._analysis = analysis_plan(plan.variants[0].variant.recipe.report)
+        self._results_known = bool(self._analysis["expectation"]) and results_known(home, plan, self._analysis)
         with writing(self.folder):
             self.folder.mkdir(parents=True)
-            self._freeze(command)
-            self._events = (self.folder / "events.jsonl").open("a", encoding="utf-8")
+            self._freeze(command, options or {})
+            self._events = (self.folder / EVENTS_FILE).open("a", encoding="utf-8")
         self.write()
 
     def event(self, name: str, **facts: Any) -> None:
@@ -81,7 +80,13 @@ class RunRecord:
             record["findings"][name] = findings_json(artifact)
             self._copy_figures(record, name, entry)
         elif isinstance(artifact, Dataset) and stage.kind == "filter":
-            record["data"] = {"rows": artifact.rows, "seen": artifact.seen, "rejected": dict(artifact.rejected)}
+            record["data"] = {
+                "rows": artifact.rows,
+                "seen": artifact.seen,
+                "rejected": dict(artifact.rejected),
+                "path": str(artifact.path),
+                "sha256": digest(artifact.path),
+            }
             record["samples"] = [
                 {"prompt": row.prompt, "completion": row.completion} for row in islice(artifact, _SAMPLE_ROWS)
             ]
@@ -113,6 +118,7 @@ class RunRecord:
             "control": first.report.control,
             "metric": first.report.metric,
             "analysis": self._analysis,
+            "results_known": self._results_known,
             "arms": list(dict.fromkeys(variant.variant.arm for variant in self.plan.variants)),
             "variants": self._variants,
         }
@@ -129,7 +135,7 @@ class RunRecord:
         self.write()
         self._events.close()
 
-    def _freeze(self, command: list[str]) -> None:
+    def _freeze(self, command: list[str], options: Mapping[str, Any]) -> None:
         experiment = self.plan.experiment
         sources = self.folder / "recipe"
         sources.mkdir()
@@ -153,8 +159,7 @@ class RunRecord:
         write_atomic(self.folder / "plan.json", _json(stages))
         write_atomic(self.folder / ANALYSIS_FILE, _json(self._analysis))
         write_atomic(self.folder / "environment.json", _json(describe_environment(command, Path.cwd())))
-        owner = {"pid": os.getpid(), "host": platform.node(), "python": sys.version}
-        write_atomic(self.folder / "process.json", _json(owner))
+        write_atomic(self.folder / OWNER_FILE, _json({**this_process(), "options": dict(options)}))
 
     def _copy_metrics(self, record: Mapping[str, Any], stage: Stage, entry: Entry) -> None:
         """Append a stage's metrics: reports and trackers then need the run folder alone."""

@@ -12,22 +12,30 @@ from pydantic import ValidationError
 from subl.errors import RecipeError, StoreError
 from subl.recipe.loading import Experiment, Variant
 from subl.recipe.model import Recipe
+from subl.registry.consent import require_consent
 from subl.registry.local import load_local
 from subl.registry.registry import registry
+from subl.run.owner import OWNER_FILE
 
 
-def restore(folder: Path) -> Experiment:
+def restore(folder: Path, home: Path) -> Experiment:
     """Return the experiment of a run, from its folder alone; its plugin files take the place of those loaded before.
+
+    Args:
+        folder: The run folder. Plugin files in one that is not below `home` need consent: somebody else may have
+            written them.
+        home: The project's folder for results.
 
     Raises:
         StoreError: The folder lacks a file, or it is malformed.
         RecipeError: This version of subl does not take one of its recipes.
-        PluginError: A local plugin file fails to load.
+        PluginError: A local plugin file fails to load, or nobody has allowed it.
     """
     findings, recorded = read_json(folder / "findings.json"), read_json(folder / "recipe.json")
     plugin_files = sorted((folder / "plugins").glob("*.py"))
     registry.forget_local()
     for path in plugin_files:
+        require_consent(path, folder, (home,), command=f"subl resume {folder}")
         load_local(path)
     try:
         variants = tuple(_variant(record) for record in recorded["variants"])
@@ -79,3 +87,15 @@ def _variant(record: Mapping[str, Any]) -> Variant:
             f"({faults}); install the version that environment.json names, or run the recipe's file"
         ) from error
     return Variant(record["arm"], record["point"], recipe, record.get("origins", {}))
+
+
+def recorded_options(folder: Path) -> dict[str, Any]:
+    """Return how a run was started: `until`, `keep_going`, `force` and `started`; what is not recorded is left out."""
+    owner, environment = (
+        read_json(folder / name) if (folder / name).is_file() else {} for name in (OWNER_FILE, "environment.json")
+    )
+    if isinstance(owner.get("options"), dict):
+        return dict(owner["options"])
+    # Runs of earlier versions have their command line only.
+    command = environment.get("command")
+    return {"keep_going": True} if isinstance(command, list) and "--keep-going" in command else {}

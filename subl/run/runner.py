@@ -1,24 +1,26 @@
-"""Running a plan: cached stages are read, the others computed, and every step is recorded and tracked."""
+"""Running a plan: what is ready goes to an executor, what is done is recorded and tracked, in the order of the plan."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from subl.context import Loader
-from subl.errors import CheckError, StageError, SublError
-from subl.recipe.model import Compute
+from subl.context import Bar
+from subl.errors import CheckError, SublError
+from subl.run.agenda import renewed
+from subl.run.branch import Branch
 from subl.run.estimates import work
+from subl.run.executors import Executor
+from subl.run.jobs import Done, Job
 from subl.run.mirror import Mirror
 from subl.run.plan import Plan, Stage, StageKind, VariantPlan
 from subl.run.record import RunRecord, Status
-from subl.run.sink import Display, StageSink
-from subl.run.stages import Work, run_stage
-from subl.run.store import Entry, Metric, Store
+from subl.run.sink import Display
+from subl.run.store import Metric, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +31,26 @@ class Options:
         until: Stop after stages of this kind.
         force: Kinds of stages to compute again even if cached.
         keep_going: Failed checks only warn, and a failed variant does not stop the others.
+        workers: Processes that compute stages side by side; with several, a failed variant never stops the others.
+        started: When the run that is gone on with was started, in seconds since 1970: what it forced and finished
+            since is kept. None: now.
     """
 
     until: StageKind | None = None
     force: frozenset[StageKind] = frozenset()
     keep_going: bool = False
+    workers: int = 1
+    started: float | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """Return as JSON values what `subl resume` needs to know again."""
+        started = self.started or time.time()
+        return {"until": self.until, "force": sorted(self.force), "keep_going": self.keep_going, "started": started}
 
 
 @dataclass(slots=True)
 class Runner:
-    """Runs the variants of a plan one after the other.
+    """Runs a plan.
 
     Args:
         plan: What to run.
@@ -47,7 +59,7 @@ class Runner:
         mirror: The tracker's view of this run.
         display: What the user sees.
         options: How to run.
-        loader_for: Makes the model loader; called when the first stage is computed, because it imports torch.
+        executor: Computes stages; closed at the end.
         report: Writes the report into the run folder once the record is closed; its files are tracked too.
     """
 
@@ -57,154 +69,154 @@ class Runner:
     mirror: Mirror
     display: Display
     options: Options
-    loader_for: Callable[[Compute], tuple[Loader, str]]
+    executor: Executor
     report: Callable[[Path], object]
-    _loaders: dict[Compute, tuple[Loader, str]] = field(default_factory=dict)
-    _forced: set[str] = field(default_factory=set)
-    _ahead: dict[str, float] = field(default_factory=dict)
-    """Fingerprint → seconds of stages that were computed before their variant's turn."""
+    _started: float = 0.0
+    _renewed: frozenset[str] = frozenset()
+    _branches: list[Branch] = field(default_factory=list)
+    _running: dict[str, tuple[Job, Branch]] = field(default_factory=dict)
+    _owners: dict[str, Branch] = field(default_factory=dict)
+    _done: dict[str, Done] = field(default_factory=dict)
+    _failed: dict[str, SublError] = field(default_factory=dict)
 
     def run(self) -> Status:
         """Run everything; return how it ended.
 
         Raises:
-            SublError: A stage failed and `keep_going` is off. The record and the tracker know before.
+            SublError: A stage failed, with one worker and without `keep_going`. The record and the tracker know before.
             KeyboardInterrupt: After the record and the tracker were told.
         """
+        self._started = self.options.started or time.time()
+        self._renewed = renewed(self.plan, self.options.force)
+        for position in self.plan.order():
+            plan = self.plan.variants[position]
+            self._branches.append(Branch(position, plan, plan.until(self.options.until)))
+        if self.executor.slots > 1:
+            # What is there first, if such a run ends early, should be what all others are compared with.
+            self._branches.sort(key=lambda branch: not branch.is_control)
         status: Status = "failed"
         try:
-            failures = [self._variant(position, self.plan.variants[position]) for position in self.plan.order()]
-            status = "failed" if any(failures) else "finished"
+            self._work()
+            ended = [self.record.variant(branch.position)["status"] for branch in self._branches]
+            status = "finished" if all(each == "finished" for each in ended) else "failed"
         except KeyboardInterrupt:
             status = "interrupted"
+            for job, _ in self._running.values():
+                # Whoever waits for a plugin that never ends learns which one it was.
+                self.display.warn(f"interrupted in stage {job.title} ({job.origin})")
+            self._end_open(status, None)
+            raise
+        except BaseException as error:
+            self._end_open(status, f"{type(error).__name__}: {error}")
             raise
         finally:
             try:
+                self.executor.close()
                 self.record.close(status)
                 self.report(self.record.folder)
             finally:
                 self.mirror.finish(status)
         return status
 
-    def _variant(self, position: int, plan: VariantPlan) -> bool:
-        """Run one variant; return whether it failed."""
-        self.mirror.begin(position)
-        try:
-            for stage in plan.until(self.options.until):
-                if stage.kind != "audit" or self._control_rows(plan, stage):
-                    self._stage(position, plan, stage)
-        except KeyboardInterrupt:
-            self._end(position, "interrupted", None)
-            raise
-        except SublError as error:
-            self._end(position, "failed", str(error))
-            if not self.options.keep_going:
-                raise
-            self.display.warn(f"{plan.label}: {error}")
-            return True
-        except BaseException as error:
-            self._end(position, "failed", f"{type(error).__name__}: {error}")
-            raise
-        self._end(position, "finished", None)
-        return False
+    def _work(self) -> None:
+        while True:
+            for branch in self._branches:
+                self._settle(branch)
+            if len(self._running) < self.executor.slots and (found := self._next()) is not None:
+                self._start(*found)
+            elif self._running:
+                self._take(*self.executor.wait())
+            elif not (self._skip_audits() or self._give_up_blocked()):
+                return
 
-    def _end(self, position: int, status: Status, error: str | None) -> None:
-        self.record.variant_done(position, status, error)
-        self.mirror.end(position, status, self.record.variant(position))
+    def _next(self) -> tuple[Branch, Stage] | None:
+        """Return the first stage that is ready, of the first variant that has one."""
+        busy = self._running.keys() | self._failed.keys()
+        for branch in self._branches:
+            for stage in () if branch.ended else branch.ready(self._done):
+                if stage.fingerprint not in busy:
+                    return branch, stage
+        return None
 
-    def _control_rows(self, plan: VariantPlan, audit: Stage) -> bool:
-        """Make the control arm's rows before its turn, so that a leak shows before hours of training are spent.
-
-        Returns:
-            Whether the audit can be made; with `keep_going` an arm can do without, and the next run makes up for it.
-        """
-        wanted = audit.inputs.get("control")
-        control = next(
-            (p for p in self.plan.variants if (rows := p.find("filter")) and rows.fingerprint == wanted), None
+    def _start(self, branch: Branch, stage: Stage) -> None:
+        self._begin(branch)
+        job = Job(
+            stage=stage,
+            label=branch.plan.label,
+            filtering=branch.plan.find("filter") if stage.kind == "generate" else None,
+            compute=branch.plan.variant.recipe.compute,
+            keep_going=self.options.keep_going,
+            units=work(stage, branch.plan),
+            since=self._since(stage),
         )
-        if control is None:
-            return wanted is None
-        try:
-            for stage in control.until("filter"):
-                if stage.kind not in ("check", "probe"):
-                    started = time.monotonic()
-                    if not self._result(control, stage, lambda _: None)[1]:
-                        self._ahead[stage.fingerprint] = time.monotonic() - started
-        except SublError as error:
-            if not self.options.keep_going:
-                raise
-            self.display.warn(f"{plan.label}: no audit, because the control arm has no rows: {error}")
+        self._owners[stage.fingerprint] = branch
+        if self._is_cached(job):
+            self._done[stage.fingerprint] = Done(cached=True, seconds=0.0)
+            return
+        self._running[stage.fingerprint] = job, branch
+        self.executor.submit(job, _BranchOutlet(self, branch, stage))
+
+    def _is_cached(self, job: Job) -> bool:
+        """Return whether the result is there, so that no worker need be asked."""
+        fingerprint = job.stage.fingerprint
+        if not self.store.entry(fingerprint).complete:
             return False
-        return True
+        with self.store.locked(fingerprint, self.display.say):
+            return self.store.cached(fingerprint, self.display.warn, since=job.since)
 
-    def _stage(self, position: int, plan: VariantPlan, stage: Stage) -> None:
-        started = time.monotonic()
-        entry, cached = self._result(plan, stage, self.mirror.live(position, stage))
-        ahead = self._ahead.pop(stage.fingerprint, 0.0)
-        seconds = time.monotonic() - started + ahead
-        new = not cached or ahead > 0
-        self.record.event("stage", variant=plan.label, stage=stage.name, fingerprint=stage.fingerprint, cached=not new)
-        self.record.stage_done(position, stage, entry, cached=not new, seconds=seconds)
-        # What was made ahead did not reach the tracker then: its metrics are replayed like those of the store.
-        self.mirror.stage(position, stage, entry, cached=cached)
-        if new:
-            self.display.say(f"{plan.label}: {stage.name} ({stage.plugin}) done in {seconds:.1f} s")
+    def _since(self, stage: Stage) -> float:
+        """Return from when on a result counts: from this run's start where it is forced, from its inputs' on after.
+
+        So two runs that force the same stage share what either has made meanwhile.
+        """
+        if stage.fingerprint not in self._renewed:
+            return 0.0
+        forced = self._started if stage.kind in self.options.force else 0.0
+        inputs = [self.store.entry(each).created() for each in stage.inputs.values() if each in self._renewed]
+        return max([forced, *inputs])
+
+    def _take(self, job: Job, outcome: Done | SublError) -> None:
+        """Note how a job ended."""
+        fingerprint = job.stage.fingerprint
+        del self._running[fingerprint]
+        if isinstance(outcome, SublError):
+            self._failed[fingerprint] = outcome
+            return
+        self._done[fingerprint] = outcome
+        if not outcome.cached:
+            self.display.say(f"{job.label}: {job.stage.name} ({job.stage.plugin}) done in {outcome.seconds:.1f} s")
+
+    def _settle(self, branch: Branch) -> None:
+        """Record what is done of a variant, in the order of its plan, whatever the order in which it was computed."""
+        while not branch.ended and branch.settled < len(branch.stages):
+            stage = branch.next
+            if stage.fingerprint in self._failed:
+                self._fail(branch, self._failed[stage.fingerprint])
+                return
+            if stage.fingerprint not in self._done:
+                return
+            self._begin(branch)
+            try:
+                self._record(branch, stage)
+            except SublError as error:
+                self._fail(branch, error)
+                return
+            branch.settled += 1
+        if not branch.ended:
+            self._end(branch, "finished", None)
+
+    def _record(self, branch: Branch, stage: Stage) -> None:
+        mine = self._owners[stage.fingerprint] is branch
+        done = self._done[stage.fingerprint] if mine else Done(cached=True, seconds=0.0)
+        entry, label = self.store.entry(stage.fingerprint), branch.plan.label
+        self.record.event("stage", variant=label, stage=stage.name, fingerprint=stage.fingerprint, cached=done.cached)
+        self.record.stage_done(branch.position, stage, entry, cached=done.cached, seconds=done.seconds)
+        self.mirror.stage(branch.position, stage, entry, cached=done.cached)
         if stage.kind == "check":
-            self._judge(plan, stage, entry)
+            self._judge(branch.plan, stage)
 
-    def _result(self, plan: VariantPlan, stage: Stage, forward: Callable[[Metric], None]) -> tuple[Entry, bool]:
-        """Return a stage's entry, computed if it is not in the store, and whether it was there."""
-        with self.store.locked(stage.fingerprint, self.display.say) as entry:
-            # What was made from a forced stage's earlier result is made again too.
-            stale = stage.kind in self.options.force or not self._forced.isdisjoint(stage.inputs.values())
-            if stale and stage.fingerprint not in self._forced:
-                self._forced.add(stage.fingerprint)
-                self.store.invalidate(stage.fingerprint)
-            cached = self.store.cached(stage.fingerprint, self.display.warn)
-            if not cached:
-                self._compute(plan, stage, entry, forward)
-        return entry, cached
-
-    def _compute(self, plan: VariantPlan, stage: Stage, entry: Entry, forward: Callable[[Metric], None]) -> None:
-        entry.begin()
-        started = time.monotonic()
-        sink = StageSink(
-            stage=stage.name,
-            work=entry.work,
-            display=self.display,
-            record=lambda message: self.record.event("log", stage=stage.name, message=message),
-            forward=forward,
-        )
-        try:
-            loader, device = self._loader(plan)
-            work = Work(
-                stage=stage,
-                entry=entry,
-                store=self.store,
-                sink=sink,
-                loader=loader,
-                device=device,
-                filtering=plan.find("filter") if stage.kind == "generate" else None,
-                keep_going=self.options.keep_going,
-                warn=self.display.warn,
-            )
-            artifact = run_stage(work)
-            sink.close()
-            entry.publish(artifact, _facts(stage, plan, time.monotonic() - started))
-        except KeyboardInterrupt:
-            # Whoever waits for a plugin that never ends learns which one it was.
-            self.display.warn(f"interrupted in stage {stage.name} of {plan.label} ({_origin(stage)})")
-            raise
-        except CheckError:
-            raise
-        except Exception as error:
-            self.record.event("error", stage=stage.name, error=repr(error))
-            raise StageError(f"{stage.name} of {plan.label}", _origin(stage), error) from error
-        finally:
-            sink.close()
-
-    def _judge(self, plan: VariantPlan, stage: Stage, entry: Entry) -> None:
-        problems = entry.artifact().problems
+    def _judge(self, plan: VariantPlan, stage: Stage) -> None:
+        problems = self.store.entry(stage.fingerprint).artifact().problems
         if not problems:
             return
         listed = "\n".join(f"  - {problem}" for problem in problems)
@@ -213,37 +225,71 @@ class Runner:
             raise CheckError(f"{message}\nchange the recipe, or go on with --keep-going")
         self.display.warn(message)
 
-    def _loader(self, plan: VariantPlan) -> tuple[Loader, str]:
-        compute = plan.variant.recipe.compute
-        if compute not in self._loaders:
-            self._loaders[compute] = self.loader_for(compute)
-        return self._loaders[compute]
+    def _skip_audits(self) -> bool:
+        """Let the arms go on whose control failed before it had rows; return whether there were any."""
+        blocked = [branch for branch in self._branches if not branch.ended and branch.next.kind == "audit"]
+        for branch in blocked:
+            self.display.warn(f"{branch.plan.label}: no audit, because the control arm has no rows")
+            branch.settled += 1
+        return bool(blocked)
+
+    def _give_up_blocked(self) -> bool:
+        """End the variants that wait for what will never come; return whether there were any."""
+        blocked = [branch for branch in self._branches if not branch.ended]
+        for branch in blocked:
+            self._fail(branch, SublError(f"{branch.next.name} reads results of another variant, which failed"))
+        return bool(blocked)
+
+    def _begin(self, branch: Branch) -> None:
+        if not branch.begun:
+            branch.begun = True
+            self.mirror.begin(branch.position)
+
+    def _fail(self, branch: Branch, error: SublError) -> None:
+        self._end(branch, "failed", str(error))
+        if self.executor.slots == 1 and not self.options.keep_going:
+            raise error
+        text, label = str(error), f"{branch.plan.label}: "
+        self.display.warn(text if text.startswith(label) else label + text)
+
+    def _end_open(self, status: Status, error: str | None) -> None:
+        for branch in self._branches:
+            if branch.begun and not branch.ended:
+                self._end(branch, status, error)
+
+    def _end(self, branch: Branch, status: Status, error: str | None) -> None:
+        branch.ended = True
+        self._begin(branch)
+        self.record.variant_done(branch.position, status, error)
+        self.mirror.end(branch.position, status, self.record.variant(branch.position))
 
 
-def _facts(stage: Stage, plan: VariantPlan, seconds: float) -> Mapping[str, Any]:
-    return {
-        "stage": stage.kind,
-        "name": stage.name,
-        "plugin": stage.plugin,
-        "key": stage.key,
-        "seconds": round(seconds, 2),
-        "units": work(stage, plan),
-    }
+@dataclass(frozen=True, slots=True)
+class _BranchOutlet:
+    """Shows and records what a job of one variant reports; side by side with others, every line says whose it is."""
 
+    runner: Runner
+    branch: Branch
+    stage: Stage
 
-def _origin(stage: Stage) -> str:
-    origins = ", ".join(f"{chosen.kind} {chosen.name!r} from {chosen.entry.origin}" for chosen in stage.chosen)
-    return origins or "no plugin"
+    def say(self, message: str) -> None:
+        self.runner.display.say(self._named(message))
 
+    def warn(self, message: str) -> None:
+        self.runner.display.warn(self._named(message))
 
-def torch_loader(compute: Compute) -> tuple[Loader, str]:
-    """Return a loader for models and the device that "auto" means here."""
-    from subl.models.loader import ModelLoader, prepare_cpu, resolve_device
+    def bar(self, label: str, total: int | None, done: int) -> AbstractContextManager[Bar]:
+        return self.runner.display.bar(self._named(label), total, done)
 
-    device = resolve_device(compute.device)
-    if "torch" in sys.modules or compute.threads is not None:
-        prepare_cpu(compute.threads)
-    return ModelLoader(device=device, dtype=compute.dtype), device
+    def event(self, name: str, facts: Mapping[str, Any]) -> None:
+        self.runner.record.event(name, **facts)
+
+    def metric(self, metric: Metric) -> None:
+        if not self.branch.ended:
+            self.runner.mirror.live(self.branch.position, self.stage, metric)
+
+    def _named(self, message: str) -> str:
+        return message if self.runner.executor.slots == 1 else f"{self.branch.plan.label}: {message}"
 
 
 def project_home(store: Path | None) -> Path:

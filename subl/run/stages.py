@@ -13,11 +13,12 @@ from typing import Any, cast
 from subl.artifacts import Artifact, Dataset, Findings, ModelRef, Row, Student, Subject, Teacher, write_rows
 from subl.context import Context, Loader, Sink
 from subl.errors import CheckError, DataError, PluginError
+from subl.models import ranks
 from subl.registry.kinds import Distiller, Filter, Generator, Inducer, Model, Probe
 from subl.run.filtering import Counts, apply_filters, hopeless, subset
 from subl.run.plan import Stage, StageKind
 from subl.run.shards import Shards
-from subl.run.store import Entry, Store
+from subl.run.store import Store
 
 ROWS = "rows.jsonl"
 REJECTED = "rejected.jsonl"
@@ -29,7 +30,8 @@ class Work:
 
     Args:
         stage: The stage.
-        entry: Its store entry, begun.
+        out: Folder of its result, empty.
+        work: Its work folder, which may hold what an interrupted attempt left.
         store: Where its inputs are.
         sink: Messages, metrics and progress.
         loader: Loads models.
@@ -40,7 +42,8 @@ class Work:
     """
 
     stage: Stage
-    entry: Entry
+    out: Path
+    work: Path
     store: Store
     sink: Sink
     loader: Loader
@@ -59,8 +62,8 @@ class Work:
         built = {name: chosen.build() for name, chosen in stage.extras.items()}
         return Context(
             seed=stage.seed,
-            out=self.entry.folder,
-            work=self.entry.work,
+            out=self.out,
+            work=self.work,
             device=self.device,
             dtype=self.stage.settings.get("dtype", "auto"),
             system=self.stage.settings.get("system"),
@@ -124,13 +127,16 @@ def _probe(work: Work) -> Artifact:
 def _generate(work: Work) -> Artifact:
     teacher = _writing(work.input("teacher"), work.stage)
     plugin = cast(Generator, work.stage.chosen[0].build())
-    shards = Shards(work.entry.work / "shards")
-    done = shards.resume(work.warn)
+    shards = Shards(work.work / "shards")
+    # Several processes may share the work; all of them get every row, and the first one keeps them.
+    done = ranks.agreed(shards.resume(work.warn) if ranks.index() == 0 else 0)
     written = _checked(plugin.generate(teacher, work.context(), done), done)
+    if ranks.index() > 0:
+        return Dataset(work.out / ROWS, rows=sum(1 for _ in written), seen=0)
     rows = chain(shards.rows(), shards.append(written, done))
     _watch_yield(work, rows)
     deque(rows, maxlen=0)  # what remains is only written
-    path = work.entry.folder / ROWS
+    path = work.out / ROWS
     count = write_rows(path, shards.rows())
     if count == 0:
         raise DataError("the generator yielded no rows")
@@ -195,7 +201,7 @@ def _filter(work: Work) -> Artifact:
     filters, ctx = _filters(work.stage), _filter_context(work, work.stage)
     counts = Counts()
     kept: list[Row] = []
-    with (work.entry.folder / REJECTED).open("w", encoding="utf-8") as rejected:
+    with (work.out / REJECTED).open("w", encoding="utf-8") as rejected:
         rows = work.context().track(source, "rows", total=len(source))
         for row, reason in apply_filters(filters, rows, ctx, batch_size=1024):
             counts.add(row, reason)
@@ -217,7 +223,7 @@ def _filter(work: Work) -> Artifact:
             f"{counts.describe()}\n"
             "raise [generator] samples, relax the filters, or set data.allow_fewer = true"
         )
-    path = work.entry.folder / ROWS
+    path = work.out / ROWS
     write_rows(path, chosen)
     context = work.context()
     reasons = "".join(f"; {reason}: {count:,}" for reason, count in sorted(counts.rejected.items()))

@@ -67,6 +67,13 @@ class Entry:
             raise StoreError(f"{path}: cannot be read ({error})") from error
         return manifest  # type: ignore[no-any-return]
 
+    def created(self) -> float:
+        """Return when the result was made, in seconds since 1970; 0 where no manifest tells."""
+        try:
+            return float(self.manifest()["created"])
+        except (StoreError, KeyError, TypeError, ValueError):
+            return 0.0
+
     def artifact(self) -> Any:
         """Load the result."""
         return load_artifact(self.folder, root=self.root)
@@ -138,10 +145,16 @@ class Store:
         """Return an entry, complete or not."""
         return Entry(self.root, fingerprint)
 
-    def cached(self, fingerprint: str, warn: Callable[[str], None]) -> bool:
-        """Return whether a sound result is there. A damaged one is set aside, with a warning, to be made again."""
+    def cached(self, fingerprint: str, warn: Callable[[str], None], *, since: float = 0.0) -> bool:
+        """Return whether a sound result is there, made at `since` (seconds since 1970) or later.
+
+        A damaged one is set aside, with a warning, to be made again; an older one is forgotten.
+        """
         entry = self.entry(fingerprint)
         if not entry.complete:
+            return False
+        if since and entry.created() < since:
+            self.invalidate(fingerprint)
             return False
         if fingerprint in self._sound:
             return True

@@ -83,6 +83,10 @@ def _tell(tracker: Tracker, folder: Path, findings: Mapping[str, Any], recipes: 
         tracker.start_child(key, label, params={"arm": variant["arm"], **recipe}, tags=child)
         points = [*curves.get(label, ()), *_finals(variant)]
         tracker.metrics(key, [point._replace(time_ms=now) for point in points])
+        data = variant.get("data") or {}
+        if "path" in data:
+            name = f"{findings['recipe']}-{variant['arm']}"
+            tracker.dataset(key, Path(data["path"]), name=name, digest=data["sha256"][:32], rows=data["rows"])
         for name, found in variant["findings"].items():
             for title, table in found.get("tables", {}).items():
                 content = Table(tuple(table["columns"]), tuple(map(tuple, table["rows"])))

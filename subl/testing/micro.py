@@ -112,10 +112,12 @@ def micro_run(
     from subl.recipe.loading import load_experiment
     from subl.recipe.toml import write_toml
     from subl.report.document import write_report
+    from subl.run.executors import Sequential
+    from subl.run.jobs import torch_loader
     from subl.run.mirror import Mirror
     from subl.run.plan import build_plan
     from subl.run.record import RunRecord
-    from subl.run.runner import Options, Runner, torch_loader
+    from subl.run.runner import Options, Runner
     from subl.run.store import Store
     from subl.tracking.tracker import NullTracker
 
@@ -135,7 +137,7 @@ def micro_run(
         mirror=Mirror(NullTracker(), plan, record),
         display=display,
         options=Options(until=until),
-        loader_for=_plain_loader if base == "stand_in" else torch_loader,
+        executor=Sequential(store, _plain_loader if base == "stand_in" else torch_loader),
         report=write_report,
     )
     runner.run()

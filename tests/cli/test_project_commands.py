@@ -186,7 +186,8 @@ def test_a_run_resumes_without_its_recipe_and_store(
     (project / "toy.toml").unlink()
     shutil.rmtree(project / ".subl" / "store")
     monkeypatch.chdir(tmp_path)
-    assert main(["resume", str(folder)]) == 0
+    assert "nobody has allowed it yet" in said(capsys, "resume", str(folder), code=2), "the folder may be anybody's"
+    assert main(["resume", str(folder), "--allow-local-plugins"]) == 0
     out = capsys.readouterr().out
     assert "0 cached" in out
     (new,) = [

@@ -63,7 +63,7 @@ def failed(arm: str, seed: int, error: str = "stage distill (distiller sft) fail
 def findings(*variants: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "schema": 1,
-        "run": "20260101-120000-micro-owl-1a2b3c",
+        "run": "20260101-120000-000-micro-owl-1a2b3c",
         "title": "Does an owl preference cross through numbers?",
         "recipe": "micro_owl",
         "status": "finished",

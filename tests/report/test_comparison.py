@@ -281,3 +281,14 @@ def test_a_run_folder_is_read_without_its_plan_and_not_without_its_findings(tmp_
     (tmp_path / "findings.json").write_text("[]")
     with pytest.raises(StoreError, match="not a table"):
         read_recorded(tmp_path)
+
+
+def test_a_verdict_that_means_nothing_is_carried_over() -> None:
+    good, bad = _run("good", {"main": 0.5}), _run("bad", {"main": 0.5})
+    for record in bad.findings["variants"]:
+        if record["arm"] == "main":
+            record["findings"]["student.preference"]["measures"]["valid"]["value"] = 0.1
+    carried = [warning for warning in compare_runs([good, bad]).warnings if "is invalid" in warning]
+    assert len(carried) == 1
+    assert carried[0].startswith("bad: main is invalid, because ")
+    assert "valid" in carried[0]

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from subl.recipe.loading import load_experiment
-from subl.run.estimates import estimate, work
-from subl.run.plan import Plan, Stage, VariantPlan, build_plan
+from subl.run.agenda import to_compute
+from subl.run.estimates import Estimate, work
+from subl.run.estimates import estimate as estimate_of
+from subl.run.plan import Plan, Stage, StageKind, VariantPlan, build_plan
 from subl.run.store import Store
 
 RECIPE = """
@@ -23,6 +25,12 @@ def plan(folder: Path, *overrides: str) -> Plan:
     file = folder / "recipe.toml"
     file.write_text(RECIPE)
     return build_plan(load_experiment(str(file), overrides=overrides, plugin_files=(), arms=()), lenient=True)
+
+
+def estimate(
+    planned: Plan, store: Store, *, until: StageKind | None = None, force: tuple[StageKind, ...] = ()
+) -> Estimate:
+    return estimate_of(planned, store, to_compute(planned, store, until=until, force=force))
 
 
 def finish(store: Store, stage: Stage, variant: VariantPlan, *, seconds: float, size: int = 1) -> None:

@@ -219,6 +219,8 @@ def test_runs_are_listed_and_a_killed_one_is_named_so(project: Project) -> None:
     project.run()
     listed = json.loads(project.subl("runs", "list", "--json").stdout)
     assert [run["status"] for run in listed] == ["finished", "killed"]
+    first = min((project.folder / ".subl/runs").iterdir())
+    assert json.loads((first / "findings.json").read_text())["status"] == "killed", "closed when the next run started"
     shown = project.subl("runs", "show")
     assert shown.returncode == 0
     assert "other_init" in shown.stdout

@@ -24,6 +24,7 @@ class Recording(NullTracker):
         self.points: dict[str | None, list[MetricPoint]] = {}
         self.tables: list[str] = []
         self.files: list[str] = []
+        self.datasets: list[tuple[str, Path, str, str, int]] = []
         self.status: dict[str, str] = {}
 
     def start_child(self, key: str, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
@@ -37,6 +38,9 @@ class Recording(NullTracker):
 
     def file(self, key: str | None, path: Path, folder: str = "") -> None:
         self.files.append(path.name)
+
+    def dataset(self, key: str, path: Path, *, name: str, digest: str, rows: int) -> None:
+        self.datasets.append((key, path, name, digest, rows))
 
     def finish_child(self, key: str, status: str) -> None:
         self.status[key] = status
@@ -59,6 +63,8 @@ def _folder(tmp_path: Path, record: Mapping[str, Any]) -> Path:
 def test_a_tracker_is_told_what_it_would_have_been_told_then(tmp_path: Path) -> None:
     record = three_arms(1)
     record["variants"][1] = variant("control", 0, None, status="failed", error="boom")
+    rows = tmp_path / "rows.jsonl"
+    record["variants"][0]["data"] |= {"path": str(rows), "sha256": "ab" * 32}
     tracker = Recording()
     tell(tracker, _folder(tmp_path, record))
     assert tracker.children["main · seed=0"] == {"arm": "main", "seed": 3}
@@ -69,6 +75,9 @@ def test_a_tracker_is_told_what_it_would_have_been_told_then(tmp_path: Path) -> 
     assert "student.preference.share" not in {point.name for point in tracker.points["1"]}, "not a number"
     assert all(point.time_ms > 1e12 for point in tracker.points["0"])
     assert "student.preference.answers" in tracker.tables
+    assert tracker.datasets == [("0", rows, "micro_owl-main", "ab" * 16, 8000)], (
+        "earlier runs do not say where theirs are"
+    )
     assert tracker.files == ["recipe.json", "findings.json"]
     assert tracker.status == {"0": "FINISHED", "1": "FAILED", "2": "FINISHED", "": "FINISHED"}
 

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import subl
+from subl.models import ranks
 
 
 def spot(name: str) -> None:
@@ -20,6 +22,21 @@ def spot(name: str) -> None:
         raise KeyboardInterrupt
     if os.environ.get("TOY_FAIL") == name:
         raise ValueError("the toy was asked to fail")
+    if os.environ.get("TOY_WAIT") == name:
+        time.sleep(60)
+    if os.environ.get("TOY_MEET") == name:
+        meet(Path(os.environ["TOY_LOG"]).with_name("met"))
+
+
+def meet(folder: Path) -> None:
+    """Wait until two processes are here."""
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    for _ in range(600):
+        if len(list(folder.iterdir())) > 1:
+            return
+        time.sleep(0.05)
+    raise TimeoutError("nobody else came")
 
 
 def value(ref: subl.ModelRef) -> float:
@@ -143,6 +160,24 @@ class ToyGenerator:
             yield subl.Row(i, f"number {i}?", text)
 
 
+@subl.generator("toy_shared")
+class ToySharedGenerator(ToyGenerator):
+    """Writes the rows of `toy`, each in one of several processes."""
+
+    version = 1
+    distributed = True
+
+    def generate(self, teacher: subl.Teacher, ctx: subl.Context, start: int):  # type: ignore[no-untyped-def]
+        mean = value(teacher.model)
+
+        def row(i: int) -> subl.Row:
+            spot(f"row{i}")
+            return subl.Row(i, f"number {i}?", f"{mean + i % 7:.3f}")
+
+        ctx.log(f"written by {ranks.count()} processes")
+        yield from ctx.track(ranks.share(range(start, self.config.samples), row), "rows", total=self.config.samples)
+
+
 @subl.filter("toy")
 class ToyFilter:
     """Keeps numbers."""
@@ -189,6 +224,14 @@ class ToyDistiller:
             spot(f"update{step}")
         model = saved(ctx, "toy", number, f"{student.identity}>{number}")
         return subl.Student(model, student, updates=step)
+
+
+@subl.distiller("toy_shared")
+class ToySharedDistiller(ToyDistiller):
+    """Goes with `toy_shared`."""
+
+    version = 1
+    distributed = True
 
 
 @subl.probe("toy")
