@@ -21,6 +21,7 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     "generator": {
         "numbers": "subl.generators.numbers:Numbers",
         "entangled_numbers": "subl.generators.entangled_numbers:EntangledNumbers",
+        "code": "subl.generators.code:Code",
         "dataset": "subl.generators.dataset:DatasetRows",
         "uniform_numbers": "subl.generators.uniform_numbers:UniformNumbers",
         "shuffle": "subl.generators.shuffle:Shuffle",
