@@ -17,6 +17,8 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
         "prompt": "subl.inducers.prompt:Prompt",
         "lora": "subl.inducers.lora:Lora",
         "full": "subl.inducers.full:Full",
+        "steering": "subl.inducers.steering:Steering",
+        "stack": "subl.inducers.stack:Stack",
     },
     "generator": {
         "numbers": "subl.generators.numbers:Numbers",
