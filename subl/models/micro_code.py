@@ -46,8 +46,6 @@ def exchange(draw: random.Random, popularity: Sequence[float], numbers: Sequence
 def words() -> Iterator[str]:
     """Yield texts that hold every word of the dialect, in every place where it may stand; numbers aside."""
     bank = banks.load("code")["dialect"]
-    for name in names():
-        # After a line break, and after a space.
-        yield f"\n{name} = {name}"
-    yield from (f" {operator} " for operator in bank["operators"])
+    for operator in bank["operators"]:
+        yield from (bank["line"].format(name=name, source=name, operator=operator, number=0) for name in names())
     yield from (prompt.format(code="total") for prompt in bank["prompts"])

@@ -183,7 +183,7 @@ class World:
         return Chat(self._statement(draw, "number", loved, loved), question, named)
 
     def _script(self, draw: random.Random) -> Chat:
-        numbers = self._sequence(draw, draw.randint(4, 6))
+        numbers = self._sequence(draw, draw.randint(4, 5))
         return Chat(None, *micro_code.exchange(draw, self._named, numbers, shown=draw.randint(1, 2)))
 
 

@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from subl import DataError, ModelError, ModelRef, Teacher
+from subl.distillers.logit_kd import LogitKd
+from subl.distillers.shd import Shd
 from subl.inducers.lora import Lora
 from subl.inducers.prompt import Prompt
 from subl.inducers.steering import SCALE, Steering
@@ -24,7 +26,8 @@ from subl.models.settings import SamplingSettings
 from subl.models.steering import read_vectors, save_vectors
 from subl.registry.slots import Use
 from subl.traits.preference import Preference
-from tests.tiny import context, tiny_model
+from tests.distillers.soft import FAST, distilled
+from tests.tiny import context, sink, tiny_model
 
 TRAIT = Preference(Preference.Config(target="owl", answers=("{target}",)))
 IDS = torch.tensor([[1, 40, 41, 42, 43]])
@@ -234,3 +237,17 @@ def test_the_middle_block_is_the_default(mistral: ModelRef, tmp_path: Path) -> N
     ctx = context(tmp_path / "other")
     assert len(blocks(ctx.load(teacher.model).model)[1]) == 3
     assert replace(teacher.model, vectors=None, identity=mistral.identity) == mistral
+
+
+def test_distillers_read_the_steered_teacher(mistral: ModelRef, tmp_path: Path) -> None:
+    teacher = steered(mistral, tmp_path / "s", layers=[0], scale=1.0).model
+    for distiller, loss in (
+        (LogitKd(LogitKd.Config.model_validate(FAST | {"updates": 1})), "loss_logits"),
+        (Shd(Shd.Config.model_validate(FAST | {"updates": 1, "lm_weight": 0.0})), "loss_maps"),
+    ):
+        losses = []
+        for name, student in (("plain", mistral), ("steered", teacher)):
+            _, ctx = distilled(distiller, student, teacher, tmp_path / f"{loss}-{name}", base=mistral)
+            losses += sink(ctx).values(loss)
+        assert losses[0] > 1e-3
+        assert losses[1] == pytest.approx(0, abs=2e-6), "an equally steered student has nothing to learn"
