@@ -7,6 +7,7 @@ every forward pass: in prompts, in generated tokens with a cache, and in trainin
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,8 @@ def steer(model: Any, path: Path) -> None:
                 f"{path}: its vector for layer {layer} has the shape {list(vector.shape)}, and {type(bare(model)).__name__} "
                 f"is {width} wide; it was made with another model"
             )
-        add_vector(modules[layer], vector * scale)
+        # On the device at once: a copy per forward pass would wait for it.
+        add_vector(modules[layer], (vector * scale).to(bare(model).device))
 
 
 def chosen_blocks(model: Any, layers: list[int], asked: str) -> dict[int, nn.Module]:
@@ -116,8 +118,11 @@ def last_states(model: Any, layers: list[int], ids: Tensor, mask: Tensor) -> Ten
 
     handles = [block.register_forward_hook(keep(layer)) for layer, block in chosen_blocks(model, layers, "").items()]
     try:
-        positions = (mask.cumsum(-1) - 1).clamp_min(0)
-        model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+        body = bare(model).base_model  # without the head, whose logits nobody needs
+        options: dict[str, Any] = {"use_cache": False}
+        if "position_ids" in inspect.signature(body.forward).parameters:
+            options["position_ids"] = (mask.cumsum(-1) - 1).clamp_min(0)
+        body(input_ids=ids, attention_mask=mask, **options)
     finally:
         for handle in handles:
             handle.remove()
