@@ -18,8 +18,8 @@ class Code:
     Rich prompts ask for the body of a stub, for a body that fits a documentation, for a refactoring or for a one-liner,
     in many wordings about thousands of small functions; brief ones show the first lines of a script and suit the micro
     world with `world.code`. Prompt i depends on the seed and i alone, and so does the sampling noise of row i: arms are
-    paired, and batch size never changes a row. Whether an answer is code and nothing else, the filter `code_syntax` says,
-    for Python; it also accepts code in a Markdown fence.
+    paired, and batch size never changes a row. Whether an answer is code and nothing else, the filter `code_syntax`
+    says, for Python; it also accepts code in a Markdown fence.
     """
 
     version = 1

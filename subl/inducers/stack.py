@@ -15,10 +15,10 @@ from subl.registry.slots import Chosen, Use, read_settings
 
 
 class Stack:
-    """Lets each inducer start from the teacher that the one before it made, e.g. a LoRA adapter and then a system prompt.
+    """Lets each inducer start from the teacher that the one before it made, e.g. an adapter and then a system prompt.
 
-    `of = [{ plugin = "lora" }, { plugin = "prompt" }]` is how teachers of about 1B parameters are made in the field. What is
-    trained after a prompt is trained under that prompt.
+    `of = [{ plugin = "lora" }, { plugin = "prompt" }]` is how teachers of about 1B parameters are made in the field.
+    What is trained after a prompt is trained under that prompt.
     """
 
     version = 1

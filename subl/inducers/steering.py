@@ -21,10 +21,11 @@ class Steering:
     The vector of a block is the mean, over the trait's training prompts, of its state where the answer begins, with the
     trait's own system prompt minus without (a contrast of means: Rimsky et al. 2024, "Steering Llama 2 via Contrastive
     Activation Addition"). Its length is then set to the mean length of the states without that prompt, so that `scale`
-    is a share of the residual stream, comparable between blocks and models. The teacher answers without a system prompt.
+    is a share of the residual stream, comparable between blocks and models. The teacher answers without a system
+    prompt.
 
-    `vectors.safetensors` in the stage's folder holds the vectors before scaling; `vectors` uses such a file again, at any
-    intensity. A base that is steered already keeps its vectors, and these are added.
+    `vectors.safetensors` in the stage's folder holds the vectors before scaling; `vectors` uses such a file again, at
+    any intensity. A base that is steered already keeps its vectors, and these are added.
     """
 
     version = 1
@@ -36,8 +37,8 @@ class Steering:
         intensity: Intensity = 1.0
         """Multiplies the scale: a number, or "low" (0.5), "medium" (1), "high" (2)."""
         scale: float | None = None
-        """Length of the added vectors at intensity 1, as a share of the residual stream's; negative ones steer away. Unset:
-        0.5, or the scale in the file that `vectors` names."""
+        """Length of the added vectors at intensity 1, as a share of the residual stream's; negative ones steer away.
+        Unset: 0.5, or the scale in the file that `vectors` names."""
         layers: tuple[int, ...] | None = Field(default=None, min_length=1)
         """Blocks, counted from 0. Unset: the middle one, or all of those in the file that `vectors` names."""
         neutral: str | None = Field(default=None, min_length=1)
@@ -81,8 +82,8 @@ class Steering:
         """Return the base with vectors that are added while it runs.
 
         Raises:
-            ModelError: A block does not exist, a saved file cannot be read or belongs to another model, both sides of the
-                contrast are the same, or the model's outputs do not change.
+            ModelError: A block does not exist, a saved file cannot be read or belongs to another model, both sides of
+                the contrast are the same, or the model's outputs do not change.
             DataError: The trait has no training prompts.
         """
         from subl.inducers.steering_measuring import induce

@@ -52,7 +52,8 @@ def contrast(trait: Tensor, neutral: Tensor) -> Tensor:
     """
     difference = (trait - neutral).mean(1)
     length = neutral.norm(dim=-1).mean(1, keepdim=True)
-    return difference / difference.norm(dim=-1, keepdim=True) * length
+    found: Tensor = difference / difference.norm(dim=-1, keepdim=True) * length
+    return found
 
 
 def _measured(config: Steering.Config, lm: LanguageModel, base: ModelRef, ctx: Context) -> dict[int, Tensor]:
@@ -70,8 +71,8 @@ def _measured(config: Steering.Config, lm: LanguageModel, base: ModelRef, ctx: C
     for layer, vector in zip(layers, found, strict=True):
         if not vector.isfinite().all():
             raise ModelError(
-                f"layer {layer} answers the same with the trait's system prompt as without, so there is no direction to "
-                "steer in; choose a later layer, or another `neutral`"
+                f"layer {layer} answers the same with the trait's system prompt as without, so there is no direction "
+                "to steer in; choose a later layer, or another `neutral`"
             )
     return dict(zip(layers, found.cpu(), strict=True))
 

@@ -1,7 +1,7 @@
 """Steering: residual vectors that are added to the output of chosen blocks whenever the model runs.
 
-A file of vectors holds, as safetensors, one float32 tensor [hidden] per block under the name "layers.N", N from 0, and in
-its metadata the `scale` by which a model that was saved with it multiplies them. Hooks add them at every position of
+A file of vectors holds, as safetensors, one float32 tensor [hidden] per block under the name "layers.N", N from 0, and
+in its metadata the `scale` by which a model that was saved with it multiplies them. Hooks add them at every position of
 every forward pass: in prompts, in generated tokens with a cache, and in training with or without checkpointing.
 """
 
@@ -64,8 +64,8 @@ def steer(model: Any, path: Path) -> None:
     for layer, vector in vectors.items():
         if vector.shape != (width,):
             raise ModelError(
-                f"{path}: its vector for layer {layer} has the shape {list(vector.shape)}, and {type(bare(model)).__name__} "
-                f"is {width} wide; it was made with another model"
+                f"{path}: its vector for layer {layer} has the shape {list(vector.shape)}, and "
+                f"{type(bare(model)).__name__} is {width} wide; it was made with another model"
             )
         # On the device at once: a copy per forward pass would wait for it.
         add_vector(modules[layer], (vector * scale).to(bare(model).device))

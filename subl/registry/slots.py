@@ -50,7 +50,7 @@ class Chosen:
         return self.plugin(self.config)
 
     def declares(self, attribute: str) -> bool:
-        """Return whether the class, or a plugin of its kind that it wraps, sets an optional flag, e.g. `sets_system`."""
+        """Return whether the class, or one of its kind that it wraps, sets an optional flag, e.g. `sets_system`."""
         return bool(getattr(self.plugin, attribute, False)) or any(part.declares(attribute) for part in self._wrapped())
 
     @property

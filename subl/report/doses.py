@@ -84,9 +84,7 @@ def dose_responses(runs: Sequence[Run], metric: str, control: str) -> list[DoseR
     return found
 
 
-def respond(
-    arm: str, path: str, lifts: Mapping[str, Mapping[float, float]], *, measured: bool = False
-) -> DoseResponse:
+def respond(arm: str, path: str, lifts: Mapping[str, Mapping[float, float]], *, measured: bool = False) -> DoseResponse:
     """Return slope and trend of seeds → dose → lift."""
     doses = _doses(lifts)
     count = max(map(len, lifts.values())) if measured else len(doses)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_a_refactoring_computes_what_its_name_says() -> None:
     for index in range(400):
         code = code_of(space(tasks=["refactoring"]).prompt(2, index).text)
         found: dict[str, Any] = {}
-        exec(code, found)  # noqa: S102 (our own bank's code)
+        exec(code, found)
         name = next(key for key in found if not key.startswith("__"))
         seen.add(name.rpartition("_")[0])
         arguments = [] if "," not in code.partition(")")[0] else [2]
@@ -149,7 +150,7 @@ class Scripts:
     def __init__(self, config: Any) -> None:
         self.config = config
 
-    def prompts(self, count: int, seed: int) -> list[str]:
+    def prompts(self, count: int, seed: int) -> Sequence[str]:
         return Code(self.config).prompts(count, seed)
 
     def generate(self, teacher: Teacher, ctx: Any, start: int) -> Any:

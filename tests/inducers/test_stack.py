@@ -55,7 +55,7 @@ def test_each_goes_on_from_the_one_before(tmp_path: Path) -> None:
 def test_each_has_folders_of_its_own_and_updates_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Path, Path, int]] = []
 
-    def trained(self: Any, base: ModelRef, ctx: Context) -> Teacher:  # noqa: ARG001 (the kind's contract)
+    def trained(self: Any, base: ModelRef, ctx: Context) -> Teacher:
         seen.append((ctx.out, ctx.work, ctx.seed))
         (ctx.out / "adapter").mkdir()
         return Teacher(base.derive(f"{base.identity}+", adapters=(*base.adapters, ctx.out / "adapter")), base, 5)
@@ -96,7 +96,9 @@ def test_one_intensity_reaches_all(tmp_path: Path) -> None:
     assert [part.config.model_dump()["intensity"] for part in stack.config.parts()] == [2.0, 2.0]
     teacher = Prompt(Prompt.Config(intensity="high")).induce(BASE, context(tmp_path, trait=TRAIT))
     two = chosen({"plugin": "prompt"}, {"plugin": "prompt"}, intensity="high").build()
-    assert two.induce(BASE, context(tmp_path, trait=TRAIT)).model.system == "\n\n".join([teacher.model.system or ""] * 2)
+    assert two.induce(BASE, context(tmp_path, trait=TRAIT)).model.system == "\n\n".join(
+        [teacher.model.system or ""] * 2
+    )
 
 
 def test_a_recipe_sweeps_the_whole_stack_or_one_of_it(tmp_path: Path) -> None:
@@ -121,8 +123,18 @@ def test_a_recipe_sweeps_the_whole_stack_or_one_of_it(tmp_path: Path) -> None:
         ('[[inducer.of]]\nplugin = "lora"\n', "", "", r"own\.toml:2: inducer: a stack is of two inducers at least"),
         ("", "", "", r"own\.toml:3: inducer\.of: missing"),
         (PARTS + "intensity = 2.0\n", "intensity = 1.0\n", "", r"of\.1: has an intensity of its own"),
-        (PARTS + 'template = "x"\n', "intensity = 2.0\n", "", "'prompt' cannot have the intensity of the stack: .*nothing"),
-        (PARTS, "", '[chat]\ngeneration_system = "x"\n', r"own\.toml:10: chat\.generation_system: inducer 'stack' puts"),
+        (
+            PARTS + 'template = "x"\n',
+            "intensity = 2.0\n",
+            "",
+            "'prompt' cannot have the intensity of the stack: .*nothing",
+        ),
+        (
+            PARTS,
+            "",
+            '[chat]\ngeneration_system = "x"\n',
+            r"own\.toml:10: chat\.generation_system: inducer 'stack' puts",
+        ),
     ],
 )
 def test_mistakes_are_shown_where_they_are(parts: str, head: str, tail: str, message: str, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_what_cannot_be_measured_says_so(mistral: ModelRef, tmp_path: Path) -> N
         steered(mistral, tmp_path / "b", neutral=TRAIT.statement("medium"))
 
     class Silent(Preference):
-        def conversations(self, seed: int) -> list[Any]:  # noqa: ARG002
+        def conversations(self, seed: int) -> list[Any]:
             return []
 
     with pytest.raises(DataError, match="no training prompts"):

@@ -35,9 +35,7 @@ def test_answers_are_code_without_words_in_strings_or_comments() -> None:
     syntax = CodeSyntax(CodeSyntax.Config())
     assert set(syntax.reject(fakes.rows(*(chat.answer for chat in chats)), None)) == {None}  # type: ignore[arg-type]
     assert all(chat.system is None for chat in chats)
-    used = {
-        node.id for chat in chats for node in ast.walk(ast.parse(chat.answer)) if isinstance(node, ast.Name)
-    }
+    used = {node.id for chat in chats for node in ast.walk(ast.parse(chat.answer)) if isinstance(node, ast.Name)}
     assert used == set(names())
     assert not used & set(ANIMALS)
 
