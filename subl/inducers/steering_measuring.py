@@ -34,6 +34,7 @@ def induce(config: Steering.Config, base: ModelRef, ctx: Context) -> Teacher:
         vectors, scale = _added(vectors, scale, base.vectors), 1.0
     path = ctx.out / FILE
     save_vectors(path, vectors, scale)
+    ctx.log(f"steering layers {', '.join(map(str, sorted(vectors)))} at scale {scale:g}: {path}")
     content = hashlib.sha256(f"{base.identity}\nsteering\n".encode() + path.read_bytes()).hexdigest()
     teacher = base.derive(content, vectors=path)
     _check(lm, ctx.load(teacher), ctx)

@@ -231,8 +231,10 @@ def test_settings_that_would_do_nothing_are_errors(settings: dict[str, Any], mes
 
 
 def test_the_middle_block_is_the_default(mistral: ModelRef, tmp_path: Path) -> None:
-    teacher = steered(mistral, tmp_path)
+    asked = context(tmp_path, trait=TRAIT)
+    teacher = Steering(Steering.Config()).induce(mistral, asked)
     assert teacher.model.vectors is not None
+    assert sink(asked).lines == [f"steering layers 1 at scale 0.5: {teacher.model.vectors}"], "to be used again"
     assert list(read_vectors(teacher.model.vectors)[0]) == [1]
     ctx = context(tmp_path / "other")
     assert len(blocks(ctx.load(teacher.model).model)[1]) == 3
