@@ -64,18 +64,14 @@ def test_the_vector_is_the_contrast_of_means_as_long_as_a_neutral_state(base: Mo
     assert (list(vectors), scale, teacher.updates) == ([0, 1], SCALE, 0)
     lm = context(tmp_path / "other").load(base)
     prompts = dict.fromkeys(row.prompt for row in TRAIT.conversations(0))
+    sides = [
+        [states(lm.model, torch.tensor([lm.chat.prompt(prompt, system=system)])) for prompt in prompts]
+        for system in (TRAIT.statement("medium"), None)
+    ]
     for layer, vector in vectors.items():
-        sides = [
-            torch.stack(
-                [
-                    last_state(lm.model, torch.tensor([lm.chat.prompt(prompt, system=system)]), layer).double()
-                    for prompt in prompts
-                ]
-            )
-            for system in (TRAIT.statement("medium"), None)
-        ]
-        difference = sides[0].mean(0) - sides[1].mean(0)
-        expected = difference / difference.norm() * sides[1].norm(dim=1).mean()
+        trait, neutral = (torch.stack([each[layer + 1][0, -1].double() for each in side]) for side in sides)
+        difference = trait.mean(0) - neutral.mean(0)
+        expected = difference / difference.norm() * neutral.norm(dim=1).mean()
         torch.testing.assert_close(vector.double(), expected, rtol=1e-4, atol=1e-5)
 
 
