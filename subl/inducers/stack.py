@@ -18,7 +18,7 @@ class Stack:
     """Lets each inducer start from the teacher that the one before it made, e.g. an adapter and then a system prompt.
 
     `of = [{ plugin = "lora" }, { plugin = "prompt" }]` is how teachers of about 1B parameters are made in the field.
-    What is trained after a prompt is trained under that prompt.
+    What is trained after a prompt is trained under that prompt. After an interruption the first inducer begins again.
     """
 
     version = 1
