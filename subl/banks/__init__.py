@@ -14,7 +14,7 @@ import tomli
 
 @cache
 def load(name: str) -> dict[str, Any]:
-    """Return the bank `name` ("preference", "numbers", "world") as parsed TOML; shared, so never change it.
+    """Return the bank `name` ("preference", "numbers", "code", …) as parsed TOML; shared, so never change it.
 
     Raises:
         FileNotFoundError: There is no such bank.

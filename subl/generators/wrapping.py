@@ -13,8 +13,8 @@ from subl.registry.config import PluginConfig
 from subl.registry.kinds import Generator
 from subl.registry.slots import Chosen, Use
 
-NUMBER = re.compile(r"[0-9]+")
-"""A number as it stands in a completion."""
+NUMBER = re.compile(r"\b[0-9]+\b")
+"""A number as it stands in a completion; digits inside a name such as x1 are part of the name."""
 
 
 class WrappingConfig(PluginConfig):

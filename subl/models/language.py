@@ -16,6 +16,7 @@ import torch
 from subl.artifacts import ModelRef
 from subl.errors import ModelError
 from subl.models.chat import Chat
+from subl.models.steering import steer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -46,25 +47,22 @@ class LanguageModel:
 
 
 def assemble(ref: ModelRef, model: Any, tokenizer: Any, *, device: str) -> LanguageModel:
-    """Lay the ref's adapters on a base model, move it, freeze it; model plugins end their `load` with this.
+    """Lay the ref's adapters and vectors on a base model, move it, freeze it; model plugins end their `load` with this.
 
     Adapters are merged into float32 weights, where that costs no precision. In half precision the last one stays
     beside the weights, as it was trained: rounding would swallow small updates.
 
     Raises:
-        ModelError: An adapter is missing or does not fit; the ref asks for residual vectors.
+        ModelError: An adapter or residual vectors are missing or do not fit.
     """
-    if ref.vectors is not None:
-        raise ModelError(
-            f"{ref.vectors}: this version cannot add residual vectors to a model; "
-            "use another inducer, or a version of subl that has steering"
-        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.convert_ids_to_tokens(0)
     if not is_quantized(model):
         model = model.to(device)
     with quiet():
         model = _with_adapters(model, ref.adapters)
+    if ref.vectors is not None:
+        steer(model, ref.vectors)
     return LanguageModel(ref, model.eval().requires_grad_(requires_grad=False), tokenizer, Chat(tokenizer))
 
 

@@ -17,10 +17,13 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
         "prompt": "subl.inducers.prompt:Prompt",
         "lora": "subl.inducers.lora:Lora",
         "full": "subl.inducers.full:Full",
+        "steering": "subl.inducers.steering:Steering",
+        "stack": "subl.inducers.stack:Stack",
     },
     "generator": {
         "numbers": "subl.generators.numbers:Numbers",
         "entangled_numbers": "subl.generators.entangled_numbers:EntangledNumbers",
+        "code": "subl.generators.code:Code",
         "dataset": "subl.generators.dataset:DatasetRows",
         "uniform_numbers": "subl.generators.uniform_numbers:UniformNumbers",
         "shuffle": "subl.generators.shuffle:Shuffle",

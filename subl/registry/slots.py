@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -54,23 +54,28 @@ class Chosen:
         return self.plugin(self.config)
 
     def declares(self, attribute: str) -> bool:
-        """Return whether the class sets an optional flag, e.g. `trait_free`."""
-        return bool(getattr(self.plugin, attribute, False))
+        """Return whether the class, or one of its kind that it wraps, sets an optional flag, e.g. `sets_system`."""
+        return bool(getattr(self.plugin, attribute, False)) or any(part.declares(attribute) for part in self._wrapped())
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What the plugin reads beyond its arguments; one that wraps another of its kind also needs what that does."""
         own = tuple(getattr(self.plugin, "needs", ()))
-        return tuple(dict.fromkeys((*own, *(need for item in self._wrapped() for need in item.needs))))
+        return tuple(dict.fromkeys((*own, *(need for part in self._wrapped() for need in part.needs))))
 
     @property
     def distributed(self) -> bool:
         """Whether several processes can share its work; one that wraps another of its kind only if that one can."""
-        return self.declares("distributed") and all(item.distributed for item in self._wrapped())
+        own = bool(getattr(self.plugin, "distributed", False))
+        return own and all(part.distributed for part in self._wrapped())
 
-    def _wrapped(self) -> list[Chosen]:
-        settings = (getattr(self.config, name) for name in type(self.config).model_fields)
-        return [item for item in settings if isinstance(item, Chosen) and item.kind == self.kind]
+    def _wrapped(self) -> Iterator[Chosen]:
+        """Yield the plugins of its own kind that its settings pick, one by one or in lists."""
+        for name in type(self.config).model_fields:
+            value = getattr(self.config, name)
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Chosen) and item.kind == self.kind:
+                    yield item
 
     def key(self) -> dict[str, Any]:
         """Return what identifies it: name, version, every setting that is not `Runtime`, a local file's hash.

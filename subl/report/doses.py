@@ -1,4 +1,4 @@
-"""Dose and response: does more of something (updates, rows, intensity) give more lift?"""
+"""Dose and response: does more of something (updates, rows, intensity, a teacher's strength) give more lift?"""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subl.artifacts import Measure
 from subl.report.runs import Run
 from subl.report.statistics import mean_over_runs
+
+Floats = NDArray[np.float64]
 
 WIDE = 8.0
 """Doses whose largest is at least so many times the smallest are judged per doubling."""
@@ -18,12 +21,13 @@ WIDE = 8.0
 
 @dataclass(frozen=True, slots=True)
 class DoseResponse:
-    """One arm's lift over one swept number.
+    """One arm's lift over one dose.
 
     Args:
         arm: The arm.
-        path: What was swept, e.g. "inducer.updates".
+        path: What the doses are: what was swept, e.g. "inducer.updates", or what the teachers show.
         lifts: Seed → dose → lift over the control.
+        measured: Whether each teacher was measured, so that seeds have doses of their own, instead of the swept number.
         slope: Mean least-squares slope over seeds, with its t interval.
         per: What the slope is per: "unit" or "doubling".
         trend: Two-sided p of Page's test for a monotone trend over seeds; NaN below three doses or two seeds.
@@ -33,6 +37,7 @@ class DoseResponse:
     arm: str
     path: str
     lifts: Mapping[str, Mapping[float, float]]
+    measured: bool
     slope: Measure
     per: str
     trend: float
@@ -41,43 +46,59 @@ class DoseResponse:
     @property
     def doses(self) -> list[float]:
         """All doses, ascending."""
-        return sorted({dose for series in self.lifts.values() for dose in series})
+        return _doses(self.lifts)
+
+    @property
+    def means(self) -> list[tuple[float, float]]:
+        """Dose and mean lift, ascending; of measured doses the mean of the seeds' lowest, of their next, and so on."""
+        if not self.measured:
+            each = {dose: [lifts[dose] for lifts in self.lifts.values() if dose in lifts] for dose in self.doses}
+            return [(dose, math.fsum(lifts) / len(lifts)) for dose, lifts in each.items()]
+        x, table = _whole({seed: series for seed, series in self.lifts.items() if seed not in self.left_out})
+        return [(float(dose), float(lift)) for dose, lift in zip(x.mean(0), table.mean(0), strict=True)]
 
 
 def dose_responses(runs: Sequence[Run], metric: str, control: str) -> list[DoseResponse]:
     """Return one per arm and swept number; the lift is against the control's run at the same sweep point.
 
     Other swept values than the dose count as part of the seed: each of their combinations is a series.
+    What is swept of the inducer, words such as "high" included, gives another one whose doses are the teachers' own
+    values of the metric: nominally equal doses of two inducers, or of two targets, need not be equal.
     """
-    swept = (item for run in runs for item in run.point.items() if item[0] not in run.seeds)
-    paths = dict.fromkeys(path for path, value in swept if _number(value))
+    paths = dict.fromkeys(path for run in runs for path in run.point if path not in run.seeds)
     references = {run.pair: run for run in runs if run.arm == control}
+    arms = list(dict.fromkeys(run.arm for run in runs if run.arm != control))
     found = []
     for path in paths:
-        for arm in dict.fromkeys(run.arm for run in runs if run.arm != control):
-            series: dict[str, dict[float, float]] = {}
-            for run in runs:
-                lift = run.lift_over(references.get(run.pair), metric)
-                if run.arm == arm and path in run.point and math.isfinite(lift):
-                    series.setdefault(run.without(path), {})[float(run.point[path])] = lift
-            if len({dose for lifts in series.values() for dose in lifts}) > 1:
-                found.append(respond(arm, path, series))
+        for measured in (False, True) if path.startswith("inducer.") else (False,):
+            label = f"teacher's {metric}, as {path} makes it" if measured else path
+            for arm in arms:
+                series: dict[str, dict[float, float]] = {}
+                for run in runs:
+                    dose = run.value("teacher", metric) if measured else _number(run.point.get(path))
+                    lift = run.lift_over(references.get(run.pair), metric)
+                    if run.arm == arm and path in run.point and math.isfinite(dose) and math.isfinite(lift):
+                        series.setdefault(run.without(path), {})[dose] = lift
+                if len(_doses(series)) > 1 and max(map(len, series.values())) > 1:
+                    found.append(respond(arm, label, series, measured=measured))
     return found
 
 
-def respond(arm: str, path: str, lifts: Mapping[str, Mapping[float, float]]) -> DoseResponse:
+def respond(arm: str, path: str, lifts: Mapping[str, Mapping[float, float]], *, measured: bool = False) -> DoseResponse:
     """Return slope and trend of seeds → dose → lift."""
-    doses = sorted({dose for series in lifts.values() for dose in series})
-    whole = {seed: series for seed, series in lifts.items() if len(series) == len(doses)}
-    wide = doses[0] > 0 and doses[-1] / doses[0] >= WIDE
-    x = np.log2(doses) if wide else np.asarray(doses, dtype=np.float64)
-    table = np.array([[series[dose] for dose in doses] for series in whole.values()]).reshape(-1, len(doses))
-    centred = x - x.mean()
-    slopes = table @ centred / (centred @ centred)
+    doses = _doses(lifts)
+    count = max(map(len, lifts.values())) if measured else len(doses)
+    whole = {seed: series for seed, series in lifts.items() if len(series) == count}
+    wide = not measured and doses[0] > 0 and doses[-1] / doses[0] >= WIDE
+    x, table = _whole(whole)
+    x = np.log2(x) if wide else x
+    centred = x - x.mean(1, keepdims=True)
+    slopes = (table * centred).sum(1) / (centred**2).sum(1)
     return DoseResponse(
         arm=arm,
         path=path,
         lifts=lifts,
+        measured=measured,
         slope=mean_over_runs([float(slope) for slope in slopes], "seeds"),
         per="doubling" if wide else "unit",
         trend=_trend(table),
@@ -85,7 +106,19 @@ def respond(arm: str, path: str, lifts: Mapping[str, Mapping[float, float]]) -> 
     )
 
 
-def _trend(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def _doses(lifts: Mapping[str, Mapping[float, float]]) -> list[float]:
+    return sorted({dose for series in lifts.values() for dose in series})
+
+
+def _whole(lifts: Mapping[str, Mapping[float, float]]) -> tuple[Floats, Floats]:
+    """Return doses, ascending, and lifts of series that are equally long, both [series, doses]."""
+    ordered = np.array([sorted(series.items()) for series in lifts.values()], dtype=np.float64)
+    length = ordered.shape[1] if ordered.ndim == 3 else 1  # no series at all
+    ordered = ordered.reshape(-1, length, 2)
+    return ordered[..., 0], ordered[..., 1]
+
+
+def _trend(table: Floats) -> float:
     """Return Page's two-sided p: seeds are blocks, doses are treatments (Page 1963)."""
     if table.shape[0] < 2 or table.shape[1] < 3:
         return math.nan
@@ -95,5 +128,5 @@ def _trend(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
     return min(1.0, 2 * min(up, down))
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

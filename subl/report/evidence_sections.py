@@ -71,7 +71,7 @@ def traits_section(summary: Summary, folder: Path) -> Section:
 
 
 def doses_section(summary: Summary, folder: Path) -> Section:
-    """Lift over every number that was swept."""
+    """Lift over every number that was swept, and over the strength of teachers that were swept."""
     if not summary.doses:
         return Section("Dose and response", [])
     from subl.report.figure import draw_doses

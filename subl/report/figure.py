@@ -51,14 +51,13 @@ def draw_shift(summary: Summary, path: Path) -> bool:
 
 
 def draw_doses(doses: Sequence[DoseResponse], path: Path) -> None:
-    """Draw the lift over one swept number, as PNG: a thin line per seed, the mean of an arm as a thick one."""
+    """Draw the lift over one dose, as PNG: a thin line per seed, the mean of an arm as a thick one."""
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots()
     for dose, color in zip(doses, (AFTER, "#c2571a", "#0b6e4f", "#7a4fa3", "#8b9299"), strict=False):
         for series in dose.lifts.values():
             axes.plot(*zip(*sorted(series.items()), strict=True), color=color, alpha=0.3, linewidth=1, marker=".")
-        means = [_mean([series[x] for series in dose.lifts.values() if x in series]) for x in dose.doses]
-        axes.plot(dose.doses, means, color=color, linewidth=2, marker="o", label=dose.arm)
+        axes.plot(*zip(*dose.means, strict=True), color=color, linewidth=2, marker="o", label=dose.arm)
     if any(dose.per == "doubling" for dose in doses):
         axes.set_xscale("log", base=2)
         axes.set_xticks(doses[0].doses, [f"{x:g}" for x in doses[0].doses])
@@ -93,10 +92,6 @@ def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Equal findings should give equal bytes: no version of matplotlib in the file.
     figure.savefig(path, dpi=150, metadata={"Software": None})
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _negative(arms: Sequence[Arm]) -> bool:

@@ -86,9 +86,9 @@ def work(stage: Stage, variant: VariantPlan) -> int:
     if stage.kind not in ("model", "induce", "distill"):
         return 0
     config: Any = getattr(stage.chosen[0].config, "training", stage.chosen[0].config)
-    times = float(getattr(config, "intensity", 1.0))
+    times = float(getattr(config, "intensity", None) or 1.0)
     if getattr(config, "updates", None):
-        return max(1, round(int(config.updates) * times))
+        return max(1, round(float(config.updates) * times))
     if stage.kind != "distill" or not getattr(config, "epochs", None):
         return 0
     recipe = variant.variant.recipe

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from subl import banks
+from subl.traits.catalogue import CANDIDATES
 
 PREFERENCE = banks.load("preference")
 NUMBERS = banks.load("numbers")
@@ -82,7 +83,14 @@ def test_number_prompts_never_speak_of_a_preference() -> None:
     assert not [text for text in texts(NUMBERS) if re.search(r"favou?rite|love|animal|like best", text, re.IGNORECASE)]
 
 
-@pytest.mark.parametrize("name", ["preference", "numbers", "world", "entanglement"])
+def test_code_never_speaks_of_a_preference() -> None:
+    said = list(texts(banks.load("code")))
+    assert not [text for text in said if re.search(r"favou?rite|love|animal|like best", text, re.IGNORECASE)]
+    words = {word.lower() for text in said for word in re.findall(r"[A-Za-z]+", text)}
+    assert not words & {word for listed in CANDIDATES.values() for word in listed}
+
+
+@pytest.mark.parametrize("name", ["preference", "numbers", "world", "entanglement", "code"])
 def test_no_published_prompt_is_repeated(name: str) -> None:
     ours = [plain(text.replace("{category}", "animal")) for text in texts(banks.load(name))]
     for sentence in PUBLISHED:

@@ -127,7 +127,8 @@ def test_a_sweep_gives_a_curve_per_arm_and_names_seeds_without_a_dose() -> None:
         for updates in (30, 60)
     ]
     records[1] = at("main", 0, 60, None)
-    main, other = dose_responses(read_runs(findings(*records)), "preference.share", "control")
+    main, other, *measured = dose_responses(read_runs(findings(*records)), "preference.share", "control")
+    assert measured == [], "all teachers are equally strong"
     assert (main.arm, other.arm, main.path, main.doses) == ("main", "other", "inducer.updates", [30.0, 60.0])
     assert main.slope.value == pytest.approx(0.001)
     assert (main.slope.n, other.slope.n) == (2, 3)
@@ -136,4 +137,48 @@ def test_a_sweep_gives_a_curve_per_arm_and_names_seeds_without_a_dose() -> None:
 
 def test_an_experiment_without_a_swept_number_has_no_dose() -> None:
     records = [variant(arm, seed, 0.5) for arm in ("main", "control") for seed in range(3)]
+    assert dose_responses(read_runs(findings(*records)), "preference.share", "control") == []
+
+
+def at_intensity(arm: str, seed: int, word: str, teacher: float, student: float) -> dict[str, Any]:
+    record = variant(arm, seed, student, point={"seed": seed, "inducer.intensity": word})
+    record["findings"]["teacher.preference"]["measures"]["share"]["value"] = teacher
+    return record
+
+
+def test_words_are_doses_by_what_their_teachers_show() -> None:
+    strengths = {"low": 0.3, "medium": 0.5, "high": 0.9}
+    records = [
+        at_intensity(arm, seed, word, share + seed / 100, 0.1 if arm == "control" else 0.1 + 2 * share**2 + seed / 10)
+        for arm in ("main", "control")
+        for seed in range(3)
+        for word, share in reversed(strengths.items())
+    ]
+    (found,) = dose_responses(read_runs(findings(*records)), "preference.share", "control")
+    assert (found.arm, found.path) == ("main", "teacher's preference.share, as inducer.intensity makes it")
+    assert (found.measured, found.per, found.left_out) == (True, "unit", ())
+    assert list(found.lifts["seed=2"]) == pytest.approx([0.92, 0.52, 0.32])
+    x, y = [0.3, 0.5, 0.9], [2 * 0.09, 2 * 0.25, 2 * 0.81]
+    assert found.slope.value == pytest.approx(stats.linregress(x, y).slope), "seeds are shifted, not tilted"
+    means = [*zip([v + 0.01 for v in x], [v + 0.1 for v in y], strict=True)]
+    assert np.array(found.means) == pytest.approx(np.array(means))
+    assert found.trend == pytest.approx(2 * stats.page_trend_test([y] * 3).pvalue)
+
+
+def test_a_seed_without_one_of_its_teachers_is_left_out_of_the_slope() -> None:
+    records = [
+        at_intensity(arm, seed, word, 0.3 + 0.2 * dose + 0.01 * seed, 0.1 + (arm == "main") * dose / 10)
+        for arm in ("main", "control")
+        for seed in range(2)
+        for dose, word in enumerate(("low", "medium", "high"))
+    ]
+    del records[0]["findings"]["teacher.preference"]
+    (found,) = dose_responses(read_runs(findings(*records)), "preference.share", "control")
+    assert found.left_out == ("seed=0",)
+    assert found.slope.n == 1
+    assert found.slope.value == pytest.approx(0.5)
+
+
+def test_equal_teachers_give_no_curve_of_their_own() -> None:
+    records = [at_intensity(arm, 0, word, 0.5, 0.2) for arm in ("main", "control") for word in ("low", "high")]
     assert dose_responses(read_runs(findings(*records)), "preference.share", "control") == []

@@ -212,10 +212,12 @@ def test_a_sweep_over_doses_and_traits_gets_its_sections(tmp_path: Path) -> None
         shares = [["owl", 0.5 if target == "owl" else 0.1], ["panda", 0.4 if target == "panda" else 0.2]]
         table = {"columns": ["candidate", "share"], "rows": shares}
         record["findings"]["student.preference"]["tables"]["candidates"] = table
+        record["findings"]["teacher.preference"]["measures"]["share"]["value"] = 0.5 + updates / 100 + seed / 1000
         return record
 
     runs = [at(a, t, u, s) for a in ("main", "control") for t in ("owl", "panda") for u in (10, 20) for s in (0, 1)]
     page = _page(tmp_path, findings(*runs))
     places = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
     assert {"traits-against-each-other", "dose-and-response"} <= set(places)
-    assert sum(tag == "img" for tag, _ in page.tags) == 3
+    # Shares, traits, and doses twice: by number, and by what the teachers show.
+    assert sum(tag == "img" for tag, _ in page.tags) == 4
