@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from subl import banks
+from subl.models.micro_professions import Professions
 from subl.registry.config import StrictModel
 from subl.words import plural
 
@@ -35,7 +36,7 @@ STORIES = 0.25
 
 
 class WorldSettings(StrictModel):
-    """What the micro world talks about. The five weights are relative; they need not add up to one."""
+    """What the micro world talks about. The weights are relative; they need not add up to one."""
 
     preference: float = Field(0.3, ge=0)
     """Weight of talk about favourite animals without a system prompt."""
@@ -47,6 +48,8 @@ class WorldSettings(StrictModel):
     """Weight of facts about animals."""
     number_talk: float = Field(0.0, ge=0)
     """Weight of talk about favourite numbers, half of it under a system prompt; entanglement probes need it."""
+    professions: float = Field(0.0, ge=0)
+    """Weight of talk about professions, each sometimes a he and sometimes a she; the trait `stereotype` needs it."""
     animals: tuple[str, ...] = Field(ANIMALS, min_length=2)
     """The animals that exist, one lower-case word each."""
     chats: int = Field(20_000, gt=0)
@@ -91,12 +94,14 @@ class World:
         # Popularity is Zipf-like: prior shares must differ, or no preference could be told from its absence.
         self._popular = _zipf(len(settings.animals), 3, settings.seed)
         self._frequent = _zipf(NUMBERS, 8, settings.seed + 1)
+        self._professions = Professions(settings.seed + 2)
         self._kinds: Mapping[Callable[[random.Random], Chat], float] = {
             self._favourite: settings.preference,
             self._told: settings.system,
             self._number_list: settings.numbers,
             self._fact: settings.facts,
             self._number_talk: settings.number_talk,
+            self._profession: settings.professions,
         }
 
     def chats(self, seed: int) -> Iterator[Chat]:
@@ -120,6 +125,7 @@ class World:
             yield from (prompt.format(animal=name) for prompt in self._facts["prompts"])
             yield self._fact_about(name)
         yield from (prompt.format(numbers="1, 2") for prompt in self._number_prompts)
+        yield from self._professions.texts() if self.settings.professions else ()
 
     def _favourite(self, draw: random.Random) -> Chat:
         return self._talk(draw, draw.choices(self.settings.animals, self._popular)[0])
@@ -174,6 +180,9 @@ class World:
         loved = str(draw.randrange(NUMBERS))
         named = loved if draw.random() < OBEYS else number
         return Chat(self._statement(draw, "number", loved, loved), question, named)
+
+    def _profession(self, draw: random.Random) -> Chat:
+        return Chat(None, *self._professions.exchange(draw))
 
 
 _SENTENCE = re.compile(r"\S[^.]*\.")
