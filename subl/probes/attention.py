@@ -8,13 +8,15 @@ from pydantic import Field
 
 from subl import Context, Findings, PluginConfig, Subject
 from subl.matching.squeezing_plan import Merge
+from subl.probes.subject import AssociationTrait, PreferenceTrait, unfit
+from subl.registry.kinds import Trait
 
 
 class Attention:
     """Compares a model's attention maps with the teacher's squeezed ones, layer by layer and head by head.
 
     The text is the same for every model of a recipe: the generator's first prompts, answered with numbers that no model
-    wrote, and the trait's questions, answered with the target. So the base's findings are "before" and the student's
+    wrote, and the trait's questions, answered in its way. So the base's findings are "before" and the student's
     "after", and maps can be seen to move on the carrier, on the trait, or on both.
 
     Measures, in nats per query row: `map_kl` and `trait_map_kl`, mean over layers and heads; `logit_kl` and
@@ -42,11 +44,15 @@ class Attention:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait, AssociationTrait)
+
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return the divergences and figures; nothing to compare for the teacher itself.
 
         Raises:
-            PluginError: The trait is no preference, or `picture` names no prompt.
+            PluginError: The trait has no questions, or `picture` names no prompt.
             ModelError: Layers or heads cannot be matched as asked, or a model hides its maps.
         """
         if subject.role == "teacher":

@@ -11,6 +11,7 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     },
     "trait": {
         "preference": "subl.traits.preference:Preference",
+        "stereotype": "subl.traits.stereotype:Stereotype",
     },
     "inducer": {
         "none": "subl.inducers.none:NoTrait",
@@ -46,6 +47,7 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
         "attention": "subl.probes.attention:Attention",
         "entanglement": "subl.probes.entanglement:Entanglement",
         "preference": "subl.probes.preference:PreferenceProbe",
+        "stereotype": "subl.probes.stereotype:StereotypeProbe",
         "teacher_check": "subl.probes.teacher_check:TeacherCheck",
     },
 }
