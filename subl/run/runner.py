@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from subl.context import Loader
-from subl.errors import CheckError, StageError, SublError
+from subl.errors import CheckError, SublError
 from subl.recipe.model import Compute
-from subl.run.estimates import work
+from subl.run.computing import Bench
 from subl.run.mirror import Mirror
 from subl.run.plan import Plan, Stage, StageKind, VariantPlan
 from subl.run.record import RunRecord, Status
-from subl.run.sink import Display, StageSink
-from subl.run.stages import Work, run_stage
+from subl.run.sink import Display
 from subl.run.store import Entry, Store
 
 
@@ -127,48 +125,26 @@ class Runner:
         if not cached:
             self.display.say(f"{plan.label}: {stage.name} ({stage.plugin}) done in {seconds:.1f} s")
         if stage.kind == "check":
-            self._judge(plan, stage, entry)
+            self._judge(plan, stage, entry, fresh=not cached)
 
     def _compute(self, position: int, plan: VariantPlan, stage: Stage, entry: Entry) -> None:
-        entry.begin()
-        started = time.monotonic()
-        sink = StageSink(
-            stage=stage.name,
-            work=entry.work,
+        bench = Bench(
+            recipe=plan.variant.recipe,
+            label=plan.label,
+            store=self.store,
             display=self.display,
-            record=lambda message: self.record.event("log", stage=stage.name, message=message),
+            loader=lambda: self._loader(plan),
+            event=self.record.event,
             forward=self.mirror.live(position, stage),
+            keep_going=self.options.keep_going,
         )
-        try:
-            loader, device = self._loader(plan)
-            work = Work(
-                stage=stage,
-                entry=entry,
-                store=self.store,
-                sink=sink,
-                loader=loader,
-                device=device,
-                filtering=plan.find("filter") if stage.kind == "generate" else None,
-                keep_going=self.options.keep_going,
-                warn=self.display.warn,
-            )
-            artifact = run_stage(work)
-            sink.close()
-            entry.publish(artifact, _facts(stage, plan, time.monotonic() - started))
-        except KeyboardInterrupt:
-            # Whoever waits for a plugin that never ends learns which one it was.
-            self.display.warn(f"interrupted in stage {stage.name} of {plan.label} ({_origin(stage)})")
-            raise
-        except CheckError:
-            raise
-        except Exception as error:
-            self.record.event("error", stage=stage.name, error=repr(error))
-            raise StageError(f"{stage.name} of {plan.label}", _origin(stage), error) from error
-        finally:
-            sink.close()
+        bench.compute(stage, entry, plan.find("filter") if stage.kind == "generate" else None)
 
-    def _judge(self, plan: VariantPlan, stage: Stage, entry: Entry) -> None:
-        problems = entry.artifact().problems
+    def _judge(self, plan: VariantPlan, stage: Stage, entry: Entry, *, fresh: bool) -> None:
+        found = entry.artifact()
+        for remark in found.remarks if fresh else ():
+            self.display.say(f"{plan.label}: {stage.name}: {remark}")
+        problems = found.problems
         if not problems:
             return
         listed = "\n".join(f"  - {problem}" for problem in problems)
@@ -182,22 +158,6 @@ class Runner:
         if compute not in self._loaders:
             self._loaders[compute] = self.loader_for(compute)
         return self._loaders[compute]
-
-
-def _facts(stage: Stage, plan: VariantPlan, seconds: float) -> Mapping[str, Any]:
-    return {
-        "stage": stage.kind,
-        "name": stage.name,
-        "plugin": stage.plugin,
-        "key": stage.key,
-        "seconds": round(seconds, 2),
-        "units": work(stage, plan),
-    }
-
-
-def _origin(stage: Stage) -> str:
-    origins = ", ".join(f"{chosen.kind} {chosen.name!r} from {chosen.entry.origin}" for chosen in stage.chosen)
-    return origins or "no plugin"
 
 
 def torch_loader(compute: Compute) -> tuple[Loader, str]:
