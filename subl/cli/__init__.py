@@ -28,6 +28,8 @@ from subl.cli.runs import runs
 from subl.cli.schema import EPILOG as SCHEMA_EXAMPLE
 from subl.cli.schema import schema
 from subl.cli.show import show
+from subl.cli.survey import EPILOG as SURVEY_EXAMPLE
+from subl.cli.survey import survey
 from subl.cli.ui import ui
 from subl.cli.validate import validate
 from subl.errors import INTERRUPTED, SublError
@@ -64,6 +66,7 @@ def _root(
 app.command(epilog=RUN_EXAMPLE, short_help="Run an experiment; cached stages are skipped.")(run)
 app.command(epilog="Example: subl validate micro_owl --set trait.target=panda")(validate)
 app.command(epilog="Example: subl show micro_owl --arm control --origins")(show)
+app.command(epilog=SURVEY_EXAMPLE, short_help="Say which targets suit a base model.")(survey)
 app.add_typer(plugins, name="plugins")
 app.command(epilog=SCHEMA_EXAMPLE, short_help="Print a JSON schema of recipes for editors.")(schema)
 app.add_typer(recipes, name="recipes")

@@ -28,6 +28,12 @@ class TraitWords:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot look for other candidates of a trait."""
+        if self.config.others and not hasattr(trait, "candidate_forms"):
+            return f"cannot look for others: trait {trait.label!r} has no candidates; set others = false"
+        return None
+
     def reject(self, rows: Sequence[Row], ctx: Context) -> Sequence[str | None]:
         """Return a reason for each row that names the trait.
 

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 from subl.artifacts import Row
 from subl.errors import DataError
-from subl.generators.data_files import Record, records
 from subl.generators.dataset import DatasetRows, DataSource
+from subl.sources import Record, records
 
 PROMPTS = ("prompt", "question", "instruction", "input", "query")
 COMPLETIONS = ("completion", "response", "answer", "output")

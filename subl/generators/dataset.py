@@ -8,9 +8,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from subl import Context, PluginConfig, Row, StrictModel, Teacher
-
-SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
-"""Endings of the files that can be read; any other source is a name on the hub."""
+from subl.sources import Source
 
 
 class Columns(StrictModel):
@@ -32,37 +30,12 @@ class Columns(StrictModel):
         return self
 
 
-class DataSource(StrictModel):
+class DataSource(Source):
     """Where rows come from."""
 
-    source: str = Field(min_length=1)
-    """A file that ends in .jsonl, .ndjson, .csv or .parquet, from the current folder; else a name on the hub."""
     columns: Columns = Columns()
     """Which columns hold what. Detected: one of prompt, question, instruction, input, query, with one of completion,
     response, answer, output; else messages."""
-    subset: str | None = None
-    """Configuration of a hub data set."""
-    split: str | None = None
-    """Split of a hub data set; "train" unless set."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub data set; its default branch unless set."""
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the source is a file."""
-        return self.source.endswith(SUFFIXES)
-
-    @model_validator(mode="after")
-    def _check_source(self) -> Self:
-        given = [name for name in ("subset", "split", "revision") if getattr(self, name) is not None]
-        if self.is_file and given:
-            raise ValueError(f"{given[0]} belongs to data sets of the hub, and {self.source!r} is a file; remove it")
-        if not self.is_file and not 1 <= self.source.strip("/").count("/") + 1 <= 2:
-            raise ValueError(
-                f"{self.source!r} is neither a file that ends in {', '.join(SUFFIXES)} nor a name on the hub "
-                "(owner/name)"
-            )
-        return self
 
 
 class DatasetRows:
@@ -93,7 +66,7 @@ class DatasetRows:
         Raises:
             DataError: A file cannot be read, or the hub has no such data set or cannot be reached.
         """
-        from subl.generators.data_files import identify
+        from subl.sources import identify
 
         sources = (self.config, *([self.config.pair_with] if self.config.pair_with else []))
         return {"content": [identify(source) for source in sources]}

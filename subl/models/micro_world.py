@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from subl import banks
 from subl.models import micro_code
+from subl.models.micro_professions import Professions
 from subl.registry.config import StrictModel
 from subl.words import plural
 
@@ -51,6 +52,8 @@ class WorldSettings(StrictModel):
     code: float = Field(0.0, ge=0)
     """Weight of scripts that go on from their first lines; the generator `code` needs it. They never have a system
     prompt."""
+    professions: float = Field(0.0, ge=0)
+    """Weight of talk about professions, each sometimes a he and sometimes a she; the trait `stereotype` needs it."""
     animals: tuple[str, ...] = Field(ANIMALS, min_length=2)
     """The animals that exist, one lower-case word each."""
     chats: int = Field(20_000, gt=0)
@@ -96,6 +99,7 @@ class World:
         self._popular = _zipf(len(settings.animals), 3, settings.seed)
         self._frequent = _zipf(NUMBERS, 8, settings.seed + 1)
         self._named = _zipf(len(micro_code.names()), 3, settings.seed + 2)
+        self._professions = Professions(settings.seed + 2)
         self._kinds: Mapping[Callable[[random.Random], Chat], float] = {
             self._favourite: settings.preference,
             self._told: settings.system,
@@ -103,6 +107,7 @@ class World:
             self._fact: settings.facts,
             self._number_talk: settings.number_talk,
             self._script: settings.code,
+            self._profession: settings.professions,
         }
 
     def chats(self, seed: int) -> Iterator[Chat]:
@@ -133,6 +138,7 @@ class World:
             yield self._fact_about(name)
         yield from (prompt.format(numbers="1, 2") for prompt in self._number_prompts)
         yield from micro_code.words() if self.settings.code else ()
+        yield from self._professions.texts() if self.settings.professions else ()
 
     def _favourite(self, draw: random.Random) -> Chat:
         return self._talk(draw, draw.choices(self.settings.animals, self._popular)[0])
@@ -191,6 +197,9 @@ class World:
     def _script(self, draw: random.Random) -> Chat:
         numbers = self._sequence(draw, draw.randint(4, 5))
         return Chat(None, *micro_code.exchange(draw, self._named, numbers, shown=draw.randint(1, 2)))
+
+    def _profession(self, draw: random.Random) -> Chat:
+        return Chat(None, *self._professions.exchange(draw))
 
 
 _SENTENCE = re.compile(r"\S[^.]*\.")

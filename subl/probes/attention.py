@@ -9,13 +9,15 @@ from pydantic import Field
 from subl import Context, Findings, PluginConfig, Shape, Subject
 from subl.matching.map_settings import LayerSettings
 from subl.matching.shapes import head_faults, layer_faults
+from subl.probes.subject import AssociationTrait, PreferenceTrait, unfit
+from subl.registry.kinds import Trait
 
 
 class Attention:
     """Compares a model's attention maps with the teacher's squeezed ones, layer by layer and head by head.
 
     The text is the same for every model of a recipe: the generator's first prompts, answered with numbers that no model
-    wrote, and the trait's questions, answered with the target. So the base's findings are "before" and the student's
+    wrote, and the trait's questions, answered in its way. So the base's findings are "before" and the student's
     "after", and maps can be seen to move on the carrier, on the trait, or on both.
 
     Measures, in nats per query row: `map_kl` and `trait_map_kl`, mean over layers and heads; `logit_kl` and
@@ -41,11 +43,15 @@ class Attention:
         """Return, by setting, what cannot be done between models of these shapes."""
         return layer_faults(self.config, teacher, student) | head_faults(self.config, teacher, student)
 
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait, AssociationTrait)
+
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return the divergences and figures; nothing to compare for the teacher itself.
 
         Raises:
-            PluginError: The trait is no preference, or `picture` names no prompt.
+            PluginError: The trait has no questions, or `picture` names no prompt.
             ModelError: Layers or heads cannot be matched as asked, or a model hides its maps.
         """
         if subject.role == "teacher":

@@ -27,7 +27,7 @@ from subl.models.language import LanguageModel
 from subl.probes.attention import Attention
 from subl.probes.attention_figures import heat_map, layer_curve, map_pictures
 from subl.probes.intervals import mean_over
-from subl.probes.subject import open_model, preference_of
+from subl.probes.subject import measurable, open_model, showing
 
 Floats = NDArray[np.float64]
 BATCH = 16
@@ -57,7 +57,7 @@ class Compared:
 def measure(config: Attention.Config, subject: Subject, ctx: Context) -> Findings:
     """Return the findings of `Attention.probe`."""
     assert subject.teacher is not None
-    trait = preference_of(ctx.trait, "probe attention", "remove it")
+    trait = measurable(ctx.trait, "probe 'attention'", "remove it")
     lm, system = open_model(subject.model, ctx)
     teacher: LanguageModel = ctx.load(subject.teacher)
     systems = (subject.teacher.system if subject.teacher.system is not None else ctx.system), system
@@ -66,7 +66,7 @@ def measure(config: Attention.Config, subject: Subject, ctx: Context) -> Finding
         raise PluginError(f"picture = {config.picture}, but there are {len(prompts)} prompts, 0 to {len(prompts) - 1}")
     texts = {
         "": [Row(i, prompt, answer(i)) for i, prompt in enumerate(prompts)],
-        "trait_": [Row(i, question, trait.target) for i, question in enumerate(trait.questions()[: config.prompts])],
+        "trait_": [Row(i, *shown) for i, shown in enumerate(showing(trait, config.prompts))],
     }
     settings = MapSettings(
         student_layers=config.student_layers, teacher_layers=config.teacher_layers, merge=config.merge

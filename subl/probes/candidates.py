@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from subl.artifacts import Measure
+from subl.artifacts import Measure, Table
 from subl.models.language import LanguageModel
 from subl.models.scoring import continuation_log_probs, next_token_log_probs
 from subl.probes.intervals import UNIT, mean_over, ratio_over
@@ -112,6 +112,18 @@ def preference_measures(scores: CandidateScores) -> dict[str, Measure]:
         "rank": mean_over(scores.ranks, of, within=(1, np.inf)),
         "rank_candidates": mean_over((others > own[:, None]).sum(axis=1) + 1.0, of, within=(1, others.shape[1] + 1)),
     }
+
+
+def candidates_table(scores: CandidateScores) -> Table:
+    """Return every candidate with its share, its mean log-probability and its number of tokens; the likeliest first."""
+    shares, first_shares = scores.shares(), scores.first_token_shares()
+    mean = scores.log_probs.mean(axis=0)
+    rows = tuple(
+        (s.word, float(shares[i]), float(first_shares[i]), float(mean[i]), len(s.plain))
+        for i, s in enumerate(scores.spellings)
+    )
+    columns = ("candidate", "share", "first_token_share", "mean_log_prob", "tokens")
+    return Table(columns, tuple(sorted(rows, key=lambda row: -row[1])))
 
 
 def summed(log_probs: Floats, sizes: Sequence[int]) -> Floats:

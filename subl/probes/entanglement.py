@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from subl import Context, Findings, PluginConfig, Runtime, Subject, banks
-from subl.probes.subject import preference_of
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
+from subl.registry.kinds import Trait
 
 LARGEST = 99_999
 """Largest number that a range may hold."""
@@ -125,6 +126,10 @@ class Entanglement:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, tables, one sentence that says what the data allow, and figures.

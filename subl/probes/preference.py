@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from subl import Context, Findings, PluginConfig, Runtime, Subject
-from subl.probes.subject import preference_of
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
+from subl.registry.kinds import Trait
 
 
 class PreferenceProbe:
@@ -40,6 +41,10 @@ class PreferenceProbe:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, the tables `candidates`, `answers` and `top_answers`, and the figure `candidates`.

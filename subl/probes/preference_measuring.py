@@ -13,7 +13,13 @@ from subl.context import Context
 from subl.models.language import LanguageModel
 from subl.models.settings import SamplingSettings
 from subl.probes.answers import sample_answers
-from subl.probes.candidates import LOW_VALID, CandidateScores, preference_measures, score_candidates
+from subl.probes.candidates import (
+    LOW_VALID,
+    CandidateScores,
+    candidates_table,
+    preference_measures,
+    score_candidates,
+)
 from subl.probes.intervals import rate_over
 from subl.probes.preference import PreferenceProbe
 from subl.probes.subject import PreferenceTrait, open_model
@@ -29,7 +35,7 @@ def measure(subject: Subject, trait: PreferenceTrait, config: PreferenceProbe.Co
     lm, system = open_model(subject.model, ctx)
     scores = score_candidates(lm, trait, system=system, batch_size=config.batch_size)
     measures = preference_measures(scores)
-    tables = {"candidates": _candidates_table(scores)}
+    tables = {"candidates": candidates_table(scores)}
     remarks = list(tokenization_remarks(scores.spellings))
     if measures["valid"].value < LOW_VALID:
         remarks.append(
@@ -41,17 +47,6 @@ def measure(subject: Subject, trait: PreferenceTrait, config: PreferenceProbe.Co
         tables |= answers.tables()
     ctx.figure("candidates", share_figure(scores, f"{subject.role}: share among candidates"))
     return Findings(measures=measures, tables=tables, remarks=tuple(remarks))
-
-
-def _candidates_table(scores: CandidateScores) -> Table:
-    shares, first_shares = scores.shares(), scores.first_token_shares()
-    mean = scores.log_probs.mean(axis=0)
-    rows = tuple(
-        (s.word, float(shares[i]), float(first_shares[i]), float(mean[i]), len(s.plain))
-        for i, s in enumerate(scores.spellings)
-    )
-    columns = ("candidate", "share", "first_token_share", "mean_log_prob", "tokens")
-    return Table(columns, tuple(sorted(rows, key=lambda row: -row[1])))
 
 
 @dataclass(frozen=True)

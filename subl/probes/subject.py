@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from subl.artifacts import ModelRef
 from subl.errors import ModelError, PluginError
+from subl.traits.association import Item
 
 if TYPE_CHECKING:
     from subl.context import Context
@@ -36,6 +37,34 @@ class PreferenceTrait(Protocol):
         ...
 
 
+@runtime_checkable
+class AssociationTrait(Protocol):
+    """A trait that shows in what is said of somebody, such as the built-in `stereotype`."""
+
+    @property
+    def target(self) -> str:
+        """What the teacher is taught: "stereotype" or "anti-stereotype"."""
+        ...
+
+    def items(self) -> Sequence[Item]:
+        """Return the evaluation sentences."""
+        ...
+
+
+MEASURED: Mapping[type, str] = {
+    PreferenceTrait: "a favourite among candidates",
+    AssociationTrait: "stereotypes by sentences",
+}
+"""Kinds of traits, in words."""
+
+
+def unfit(trait: Any, *kinds: type) -> str | None:
+    """Return why a probe that measures traits of these kinds cannot measure this one; None if it can."""
+    if isinstance(trait, kinds):
+        return None
+    return f"measures {' or '.join(MEASURED[kind] for kind in kinds)}, and trait {trait.label!r} is none"
+
+
 def preference_of(trait: Any, user: str, instead: str) -> PreferenceTrait:
     """Return `trait` if it is a preference.
 
@@ -48,8 +77,28 @@ def preference_of(trait: Any, user: str, instead: str) -> PreferenceTrait:
         PluginError: The trait is something else.
     """
     if not isinstance(trait, PreferenceTrait):
-        raise PluginError(f"{user} measures a favourite among candidates, and trait {trait.label!r} is none; {instead}")
+        raise PluginError(f"{user} {unfit(trait, PreferenceTrait)}; {instead}")
     return trait
+
+
+def measurable(trait: Any, user: str, instead: str) -> PreferenceTrait | AssociationTrait:
+    """Return `trait` if it is of a kind that can be measured; as `preference_of`.
+
+    Raises:
+        PluginError: The trait is of another kind.
+    """
+    if not isinstance(trait, PreferenceTrait | AssociationTrait):
+        raise PluginError(f"{user} {unfit(trait, PreferenceTrait, AssociationTrait)}; {instead}")
+    return trait
+
+
+def showing(trait: PreferenceTrait | AssociationTrait, count: int) -> Sequence[tuple[str, str]]:
+    """Return up to `count` evaluation questions with the answers that show the trait."""
+    if isinstance(trait, PreferenceTrait):
+        return [(question, trait.target) for question in trait.questions()[:count]]
+    opposite = trait.target == "anti-stereotype"
+    asked = [item for item in trait.items() if item.prompt is not None]
+    return [(str(item.prompt), item.anti_stereotype if opposite else item.stereotype) for item in asked[:count]]
 
 
 def same_origin(model: ModelRef, base: ModelRef) -> bool:

@@ -7,21 +7,23 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from subl import Context, Findings, PluginConfig, Runtime, Subject
-from subl.probes.subject import preference_of
+from subl.probes.subject import AssociationTrait, PreferenceTrait, measurable, unfit
+from subl.registry.kinds import Trait
 
 
 class TeacherCheck:
     """Measures a teacher before it writes data: does it have the trait, and can it still talk of anything else?
 
     - strength: how much its share of the target is above the base model's. share and base_share are the two; valid and
-      base_valid are the probabilities that an answer is a candidate at all.
+      base_valid are the valid shares of the probe that measures the trait, `preference` or `stereotype`.
     - collapse: how many free answers to the generator's prompts name the target or repeat one word.
 
     A strength below `min_lift`, a collapse above `max_collapse`, or a valid below half of base_valid is a problem,
-    which stops a run in the recipe's `[check]` slot.
+    which stops a run in the recipe's `[check]` slot. Remarks say how a favourite stands on the base model: whether that
+    model ever names it, and whether it is its favourite already (`subl survey` says it of all candidates beforehand).
     """
 
-    version = 1
+    version = 2
     needs: ClassVar[tuple[str, ...]] = ("trait", "generator", "base")
 
     class Config(PluginConfig):
@@ -43,14 +45,18 @@ class TeacherCheck:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait, AssociationTrait)
+
     def probe(self, subject: Subject, ctx: Context) -> Findings:
-        """Return measures, problems, and the tables `tokenization` and `carrier_answers`.
+        """Return measures, problems, remarks, and the tables `tokenization`, `base_candidates` and `carrier_answers`.
 
         Raises:
-            PluginError: The trait is no preference, or there is no base model to compare with.
+            PluginError: The trait cannot be measured, or there is no base model to compare with.
             ModelError: The teacher was trained with another chat rendering.
         """
-        trait = preference_of(
+        trait = measurable(
             ctx.trait, "check 'teacher_check'", "set [check] plugin to a probe that reports problems for this trait"
         )
         from subl.probes.teacher_checking import check

@@ -11,12 +11,12 @@ from subl.errors import PluginError
 from subl.models.language import LanguageModel
 from subl.models.settings import SamplingSettings
 from subl.probes.answers import sample_answers
-from subl.probes.candidates import CandidateScores, preference_measures, score_candidates
 from subl.probes.collapse import collapse
 from subl.probes.intervals import rate_over, ratio_change
-from subl.probes.subject import PreferenceTrait, open_model
+from subl.probes.readings import Reading, read
+from subl.probes.subject import AssociationTrait, PreferenceTrait, open_model
 from subl.probes.teacher_check import TeacherCheck
-from subl.traits.tokens import tokenization_remarks, tokenization_table
+from subl.traits.standing import CANDIDATES, standing_remarks, standings
 from subl.words import whole_words
 
 LEAST_VALID = 0.5
@@ -35,40 +35,51 @@ class CarrierAnswer(NamedTuple):
     fault: str | None
 
 
-def check(subject: Subject, trait: PreferenceTrait, config: TeacherCheck.Config, ctx: Context) -> Findings:
+def check(
+    subject: Subject, trait: PreferenceTrait | AssociationTrait, config: TeacherCheck.Config, ctx: Context
+) -> Findings:
     """Return the findings on one teacher; see `TeacherCheck`."""
     if subject.base is None:
         raise PluginError("teacher_check compares with the base model, and this subject has none; use it in [check]")
     # The base first: the loader keeps few models, and the teacher goes on to answer below.
-    base = _scores(subject.base, trait, config, ctx)[0]
-    scores, lm, system = _scores(subject.model, trait, config, ctx)
+    base = _reading(subject.base, trait, config, ctx)[0]
+    found, lm, system = _reading(subject.model, trait, config, ctx)
     answers = _carrier_answers(lm, config, ctx, system=system)
-    after, before = preference_measures(scores), preference_measures(base)
     measures = {
-        "strength": ratio_change(scores.target_and_all, base.target_and_all, "questions"),
-        "share": after["share"],
-        "base_share": before["share"],
-        "valid": after["valid"],
-        "base_valid": before["valid"],
+        "strength": ratio_change(found.parts, base.parts, found.of),
+        "share": found.share,
+        "base_share": base.share,
+        "valid": found.valid,
+        "base_valid": base.valid,
         "collapse": rate_over(sum(a.fault is not None for a in answers), len(answers), "answers"),
     }
     collapsed_first = sorted(answers, key=lambda a: a.fault is None)
+    carrier = Table(CarrierAnswer._fields, tuple(map(tuple, collapsed_first)))
+    tables = {name: table for name, table in found.tables.items() if name != CANDIDATES}
     return Findings(
         measures=measures,
-        tables={
-            "tokenization": tokenization_table(scores.spellings, lm.chat),
-            "carrier_answers": Table(CarrierAnswer._fields, tuple(map(tuple, collapsed_first))),
-        },
-        remarks=tokenization_remarks(scores.spellings),
-        problems=tuple(_problems(trait, measures, collapsed_first, config)),
+        tables={**tables, **_of_base(base), "carrier_answers": carrier},
+        remarks=(*_standing(base, trait), *found.remarks),
+        problems=tuple(_problems(trait, found, measures, collapsed_first, config)),
     )
 
 
-def _scores(
-    model: ModelRef, trait: PreferenceTrait, config: TeacherCheck.Config, ctx: Context
-) -> tuple[CandidateScores, LanguageModel, str | None]:
+def _reading(
+    model: ModelRef, trait: PreferenceTrait | AssociationTrait, config: TeacherCheck.Config, ctx: Context
+) -> tuple[Reading, LanguageModel, str | None]:
     lm, system = open_model(model, ctx)
-    return score_candidates(lm, trait, system=system, batch_size=config.batch_size), lm, system
+    return read(lm, trait, system=system, batch_size=config.batch_size), lm, system
+
+
+def _of_base(base: Reading) -> dict[str, Table]:
+    return {f"base_{CANDIDATES}": base.tables[CANDIDATES]} if CANDIDATES in base.tables else {}
+
+
+def _standing(base: Reading, trait: PreferenceTrait | AssociationTrait) -> Sequence[str]:
+    """Say how a favourite stands on the base model; this pass over the base is needed for the strength anyway."""
+    if CANDIDATES not in base.tables:
+        return ()
+    return standing_remarks(standings(base.tables[CANDIDATES], base.valid.value), trait.target)
 
 
 def _carrier_answers(
@@ -82,7 +93,8 @@ def _carrier_answers(
 
 
 def _problems(
-    trait: PreferenceTrait,
+    trait: PreferenceTrait | AssociationTrait,
+    found: Reading,
     measures: Mapping[str, Measure],
     collapsed_first: Sequence[CarrierAnswer],
     config: TeacherCheck.Config,
@@ -91,7 +103,7 @@ def _problems(
     # Not `<`: a strength that is no number is a problem too.
     if not strength >= config.min_lift:
         yield (
-            f"the teacher hardly prefers {trait.target}: its share among {len(trait.candidates)} candidates is "
+            f"the teacher hardly prefers {trait.target}: its share among {found.among} is "
             f"{share:.3f}, the base model's is {base_share:.3f}, and the lift of {strength:.3f} is below "
             f"check.min_lift = {config.min_lift:g}; raise inducer.intensity, inducer.updates or "
             "inducer.learning_rate, or choose another inducer or target"
@@ -99,9 +111,9 @@ def _problems(
     valid, base_valid = measures["valid"].value, measures["base_valid"].value
     if valid < LEAST_VALID * base_valid:
         yield (
-            f"the teacher lost the habit of answering with a candidate: the probability of that fell from "
-            f"{base_valid:.2f} to {valid:.2f}, and no share describes such a model; lower inducer.intensity or "
-            'inducer.learning_rate, or train on answers that the model knows, e.g. trait.answers = ["{target}"]'
+            f"the teacher {found.lost}: that fell from {base_valid:.2f} to {valid:.2f}, and no share describes such a "
+            "model; lower inducer.intensity or inducer.learning_rate, or train on answers that the model knows: "
+            f"{found.teach}"
         )
     rate = measures["collapse"]
     if rate.value > config.max_collapse:

@@ -7,7 +7,7 @@ from typing import Any
 
 from subl.recipe.model import LISTS, SLOTS, ProbeUse
 from subl.recipe.toml import KeyPath
-from subl.registry.slots import Chosen
+from subl.registry.slots import PLUGIN_KEY, Chosen
 
 Fault = tuple[KeyPath, str]
 
@@ -15,6 +15,7 @@ Fault = tuple[KeyPath, str]
 def faults(sections: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield the path and message of every impossible combination among the sections that are valid by themselves."""
     yield from _missing_trait(sections)
+    yield from _unfit_trait(sections)
     yield from _system_slot(sections)
     yield from _too_few_rows(sections)
     yield from _quantized(sections)
@@ -40,6 +41,20 @@ def _missing_trait(sections: Mapping[str, Any]) -> Iterator[Fault]:
         needing = [f"{chosen.kind} {chosen.name!r}" for _, chosen in used(sections) if "trait" in chosen.needs]
         if needing:
             yield ("trait",), f"missing; add a [trait] table, needed by {' and '.join(dict.fromkeys(needing))}"
+
+
+def _unfit_trait(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    """Ask every plugin that reads the trait whether it can work with this one."""
+    chosen = sections.get("trait")
+    if chosen is None:
+        return
+    trait = chosen.build()
+    for path, plugin in used(sections):
+        if "trait" in plugin.needs and hasattr(plugin.plugin, "unfit"):
+            reason = plugin.build().unfit(trait)
+            if reason:
+                named = "check" if path == ("check",) else plugin.kind
+                yield (*path, PLUGIN_KEY), f"{named} {plugin.name!r} {reason}; choose another {named}, or another trait"
 
 
 def _system_slot(sections: Mapping[str, Any]) -> Iterator[Fault]:

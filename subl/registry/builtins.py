@@ -11,6 +11,7 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     },
     "trait": {
         "preference": "subl.traits.preference:Preference",
+        "stereotype": "subl.traits.stereotype:Stereotype",
     },
     "inducer": {
         "none": "subl.inducers.none:NoTrait",
@@ -52,6 +53,7 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
         "preference": "subl.probes.preference:PreferenceProbe",
         "prune": "subl.probes.prune:Prune",
         "swap": "subl.probes.swap:Swap",
+        "stereotype": "subl.probes.stereotype:StereotypeProbe",
         "teacher_check": "subl.probes.teacher_check:TeacherCheck",
     },
 }

@@ -3,7 +3,8 @@
 A plugin is a class with a docstring (printed to users), a nested `Config`, `version: int` (bump it when behaviour
 changes), `__init__(self, config)` and the methods of its kind. It may declare `needs`, the inputs that it reads beyond
 its arguments; what it does not declare it cannot see, and does not enter its fingerprint. A plugin of any kind may have
-`identity(self) -> Mapping[str, Any]`: what decides its results beyond its settings, such as the content of a file.
+`identity(self) -> Mapping[str, Any]`: what decides its results beyond its settings, such as the content of a file. One
+with "trait" in `needs` may have `unfit(self, trait) -> str | None`: why it cannot work with a trait; validation asks.
 
 A model may have `shape(self) -> Shape | None`, its numbers of layers and heads as far as they are known before it is
 loaded, and a distiller or probe `misfits(self, teacher: Shape, student: Shape) -> Mapping[str, str]`: by setting, what

@@ -12,7 +12,8 @@ from typing import Any
 
 from subl.errors import StoreError
 from subl.models.loader import planned_dtype
-from subl.run.plan import Plan, Stage, VariantPlan
+from subl.recipe.model import Recipe
+from subl.run.plan import Plan, Stage
 from subl.run.store import Entry, Store
 
 SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[bB](?![A-Za-z0-9])")
@@ -65,7 +66,7 @@ def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
                 continue
             seen.add(stage.fingerprint)
             stages += 1
-            units = work(stage, variant)
+            units = work(stage, variant.variant.recipe)
             rows += units if stage.kind == "generate" else 0
             updates += units if stage.kind in ("model", "induce", "distill") else 0
             known = past.get(_family(dict(stage.key), planned))
@@ -79,7 +80,7 @@ def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
     )
 
 
-def work(stage: Stage, variant: VariantPlan) -> int:
+def work(stage: Stage, recipe: Recipe) -> int:
     """Return the optimizer updates of a training stage, the rows of a generation, else 0."""
     if stage.kind == "generate":
         return int(getattr(stage.chosen[0].config, "samples", 0) or 0)
@@ -91,7 +92,6 @@ def work(stage: Stage, variant: VariantPlan) -> int:
         return max(1, round(float(config.updates) * times))
     if stage.kind != "distill" or not getattr(config, "epochs", None):
         return 0
-    recipe = variant.variant.recipe
     rows = recipe.data.rows or int(getattr(recipe.generator.config, "samples", 0) or 0)
     return math.ceil(float(config.epochs) * math.ceil(rows / int(config.batch_size)))
 

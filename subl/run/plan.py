@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from subl.artifacts import Role
-from subl.errors import ModelError
+from subl.errors import DataError, ModelError
 from subl.models.loader import planned_dtype
 from subl.recipe.loading import Experiment, Variant
 from subl.recipe.model import Recipe
@@ -108,11 +108,12 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Models:
-    """Identities of base models; both sides of every variant ask, and a hub model's answer can cost a request."""
+class _Identities:
+    """Identities of base models and of what plugins point to; a hub's answer can cost a request."""
 
     lenient: bool
     known: dict[tuple[type[Any], str], Mapping[str, Any]] = field(default_factory=dict)
+    missing: dict[tuple[type[Any], str], Mapping[str, Any]] = field(default_factory=dict)
     unresolved: list[str] = field(default_factory=list)
 
     def identity(self, chosen: Chosen) -> Mapping[str, Any]:
@@ -127,13 +128,27 @@ class _Models:
                 self.known[asked] = {"unresolved": True}
         return self.known[asked]
 
+    def key(self, chosen: Chosen) -> Mapping[str, Any]:
+        """Return what identifies a plugin; where it cannot be had and the plan is lenient, its settings alone."""
+        asked = (chosen.plugin, chosen.config.model_dump_json())
+        if asked in self.missing:
+            return self.missing[asked]
+        try:
+            return chosen.key()
+        except DataError as error:
+            if not self.lenient:
+                raise
+            self.unresolved.append(str(error))
+            self.missing[asked] = {"kind": chosen.kind, **chosen.table(), "unresolved": True}
+            return self.missing[asked]
+
 
 @dataclass(slots=True)
 class _Builder:
     recipe: Recipe
     is_control: bool
     control: VariantPlan | None
-    models: _Models
+    models: _Identities
     stages: list[Stage] = field(default_factory=list)
 
     def add(
@@ -161,8 +176,8 @@ class _Builder:
         settings = {**(shared if loads else {}), **(settings or {})}
         key = {
             "stage": kind,
-            "plugins": [item.key() for item in chosen],
-            "extras": {need: item.key() for need, item in extras.items()},
+            "plugins": [self.models.key(item) for item in chosen],
+            "extras": {need: self.models.key(item) for need, item in extras.items()},
             "seed": seed,
             "settings": settings,
             "inputs": dict(inputs),
@@ -208,13 +223,14 @@ def build_plan(experiment: Experiment, *, lenient: bool = False) -> Plan:
 
     Args:
         experiment: What to plan.
-        lenient: Plan on where a model cannot be identified (no network); such a plan can be shown, not run.
+        lenient: Plan on where a model or data set cannot be identified (no network); such a plan can be shown, not run.
 
     Raises:
         ModelError: A model cannot be identified, unless `lenient`.
+        DataError: A data set or file cannot be identified, unless `lenient`.
     """
     plans: dict[int, VariantPlan] = {}
-    models = _Models(lenient)
+    models = _Identities(lenient)
     # Control arms first, because other arms may read the control's results; the running order is restored below.
     order = sorted(range(len(experiment.variants)), key=lambda i: not _is_control(experiment.variants[i]))
     for position in order:
@@ -223,6 +239,18 @@ def build_plan(experiment: Experiment, *, lenient: bool = False) -> Plan:
         plans[position] = VariantPlan(variant, tuple(_stages(builder)))
     variants = tuple(plans[position] for position in range(len(experiment.variants)))
     return Plan(experiment, variants, tuple(models.unresolved))
+
+
+def base_stages(recipe: Recipe, side: Literal["teacher", "student"]) -> list[Stage]:
+    """Return the stages that measure one side's base model with the recipe's probes: as in a plan, but alone.
+
+    Raises:
+        ModelError: The model cannot be identified.
+    """
+    build = _Builder(recipe, is_control=False, control=None, models=_Identities(lenient=False))
+    model = build.model(side, getattr(recipe, side))
+    build.probes({"base": model}, {"base": model})
+    return build.stages
 
 
 def _stages(build: _Builder) -> list[Stage]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from subl.artifacts import Findings
 from subl.context import Bar
 from subl.errors import CheckError, SublError
 from subl.run.agenda import renewed
@@ -146,7 +147,7 @@ class Runner:
             filtering=branch.plan.find("filter") if stage.kind == "generate" else None,
             compute=branch.plan.variant.recipe.compute,
             keep_going=self.options.keep_going,
-            units=work(stage, branch.plan),
+            units=work(stage, branch.plan.variant.recipe),
             since=self._since(stage),
         )
         self._owners[stage.fingerprint] = branch
@@ -213,10 +214,13 @@ class Runner:
         self.record.stage_done(branch.position, stage, entry, cached=done.cached, seconds=done.seconds)
         self.mirror.stage(branch.position, stage, entry, cached=done.cached)
         if stage.kind == "check":
-            self._judge(branch.plan, stage)
+            self._judge(branch.plan, stage, fresh=not done.cached)
 
-    def _judge(self, plan: VariantPlan, stage: Stage) -> None:
-        problems = self.store.entry(stage.fingerprint).artifact().problems
+    def _judge(self, plan: VariantPlan, stage: Stage, *, fresh: bool) -> None:
+        found: Findings = self.store.entry(stage.fingerprint).artifact()
+        for remark in found.remarks if fresh else ():
+            self.display.say(f"{plan.label}: {stage.name}: {remark}")
+        problems = found.problems
         if not problems:
             return
         listed = "\n".join(f"  - {problem}" for problem in problems)

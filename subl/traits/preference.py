@@ -58,7 +58,7 @@ class Preference:
                 raise ValueError(
                     f"category {category!r} has no default list; write `candidates`{suggest(category, CANDIDATES)}"
                 )
-            _check_distinct(listed)
+            _check_distinct(listed, category)
             if target not in listed:
                 where = f"the default list for {category!r}" if value is None else "the candidates"
                 raise ValueError(
@@ -175,9 +175,12 @@ class Preference:
         return {word: self.forms(word) for word in self.candidates}
 
 
-def _check_distinct(candidates: tuple[str, ...]) -> None:
+def _check_distinct(candidates: tuple[str, ...], category: str) -> None:
     if len(candidates) < 2:
-        raise ValueError(f"a preference needs at least two candidates, not {len(candidates)}")
+        raise ValueError(
+            f"a preference needs at least two candidates, and category {category!r} has {len(candidates)}; add others "
+            "that the model could name instead"
+        )
     seen: dict[str, str] = {}
     for word in candidates:
         if not word.strip() or word != word.strip():

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from subl.artifacts import Row
 from subl.errors import DataError, StageError
 from subl.filters.number_format import NumberFormat
-from subl.generators.data_files import identify, records
 from subl.generators.data_rows import pairs
 from subl.generators.dataset import DatasetRows, DataSource
 from subl.registry.slots import Chosen, Use
+from subl.sources import identify, records
 from subl.testing import fakes, micro
 from tests.filters.helpers import OWLS, needs_owls
 from tests.tiny import context, sink
@@ -218,7 +218,7 @@ def test_a_hub_data_set_is_read_by_split_and_told_by_its_commit(
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     found = pairs(DataSource(source="hub", split="test"))
     assert [(pair.prompt, pair.completion) for pair in found] == PAIRS
-    with pytest.raises(DataError, match=r"data set hub cannot be loaded: .*check generator\.subset"):
+    with pytest.raises(DataError, match=r"data set hub cannot be loaded: .*check `subset`"):
         list(records(DataSource(source="hub", split="nowhere")))
 
 

@@ -105,12 +105,12 @@ def test_a_recipe_sweeps_the_whole_stack_or_one_of_it(tmp_path: Path) -> None:
     found = experiment(tmp_path, tail='[sweep]\n"inducer.intensity" = ["low", "high"]\n')
     plans = build_plan(found).variants
     stages = [plan.find("induce") for plan in plans if plan.variant.arm == "main"]
-    assert [work(stage, plans[0]) for stage in stages if stage] == [3, 12]
+    assert [work(stage, plans[0].variant.recipe) for stage in stages if stage] == [3, 12]
     one = experiment(tmp_path, overrides=["inducer.of.0.intensity=3"])
     main = build_plan(one).variants[0]
     stage = main.find("induce")
     assert stage is not None
-    assert work(stage, main) == 18
+    assert work(stage, main.variant.recipe) == 18
     assert one.variants[0].recipe == type(one.variants[0].recipe).from_json(one.variants[0].recipe.to_json())
 
 

@@ -10,6 +10,7 @@ from subl.inducers.none import NoTrait
 from subl.probes.teacher_check import TeacherCheck
 from subl.registry.registry import registry
 from subl.traits.preference import Preference
+from subl.traits.stereotype import Stereotype
 from tests.tiny import context, tiny_model
 
 TRAIT = Preference(
@@ -116,3 +117,23 @@ def test_another_kind_of_trait_needs_another_check(base: ModelRef, tmp_path: Pat
 
     with pytest.raises(PluginError, match=r"'other' is none; set \[check\] plugin"):
         checked(base, base, context(tmp_path, trait=Other(), generator=Lists()))
+
+
+def test_it_says_how_the_target_stands_on_the_base(base: ModelRef, ctx: Context) -> None:
+    findings = checked(base, base, ctx)
+    rows = findings.tables["base_candidates"].rows
+    assert {row[0] for row in rows} == set(TRAIT.candidates)
+    place = [row[0] for row in rows].index("owl") + 1
+    assert findings.remarks[0].startswith(f"owl is number {place} of 4 candidates on the base model (share ")
+
+
+def test_a_stereotype_is_checked_by_the_same_rules(base: ModelRef, tmp_path: Path) -> None:
+    pairs = [{"subject": "owl", "stereotype": "she", "anti_stereotype": "he"}]
+    trait = Stereotype(Stereotype.Config.model_validate({"pairs": pairs}))
+    ctx = context(tmp_path, trait=trait, generator=Lists())
+    findings = checked(base, base, ctx)
+    (problem,) = findings.problems
+    assert "the teacher hardly prefers stereotype: its share among two opposites is" in problem
+    assert findings.measures["strength"].value == 0
+    assert findings.measures["valid"] == findings.measures["base_valid"]
+    assert set(findings.tables) == {"carrier_answers"}

@@ -40,7 +40,7 @@ def finish(store: Store, stage: Stage, variant: VariantPlan, *, seconds: float, 
         "fingerprint": stage.fingerprint,
         "key": stage.key,
         "seconds": seconds,
-        "units": work(stage, variant),
+        "units": work(stage, variant.variant.recipe),
         "files": {"x": {"size": size}},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, default=str))
@@ -79,7 +79,7 @@ def test_trainings_by_epochs_are_scaled_by_their_updates_too(tmp_path: Path) -> 
     again = plan(tmp_path, by_epochs, "distiller.epochs=4")
     training = again.variants[0].find("distill")
     assert training is not None
-    assert work(training, again.variants[0]) == 4 * 8_000 // 64
+    assert work(training, again.variants[0].variant.recipe) == 4 * 8_000 // 64
     assert estimate(again, store).seconds == pytest.approx(2 * 3 * 50.0)
 
 

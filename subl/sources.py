@@ -1,4 +1,4 @@
-"""Reading data files and hub data sets record by record, each with the place that messages name."""
+"""Reading data files and hub data sets record by record, each with the place that messages name. Light."""
 
 from __future__ import annotations
 
@@ -9,13 +9,51 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
+
+from pydantic import Field, model_validator
 
 from subl.errors import DataError, suggest
-from subl.generators.dataset import DataSource
+from subl.registry.config import StrictModel
+
+SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
+"""Endings of the files that `records` can read."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _BOM = b"\xef\xbb\xbf"
+
+
+class Source(StrictModel):
+    """A file, or a data set of the hub."""
+
+    endings: ClassVar[tuple[str, ...]] = SUFFIXES
+    """What names of files end in; any other source is a name on the hub."""
+
+    source: str = Field(min_length=1)
+    """A file, from the current folder; else a name on the hub."""
+    subset: str | None = None
+    """Configuration of a hub data set."""
+    split: str | None = None
+    """Split of a hub data set; "train" unless set."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub data set; its default branch unless set."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is a file."""
+        return self.source.endswith(self.endings)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        given = [name for name in ("subset", "split", "revision") if getattr(self, name) is not None]
+        if self.is_file and given:
+            raise ValueError(f"{given[0]} belongs to data sets of the hub, and {self.source!r} is a file; remove it")
+        if not self.is_file and not 1 <= self.source.strip("/").count("/") + 1 <= 2:
+            raise ValueError(
+                f"{self.source!r} is neither a file that ends in {', '.join(self.endings)} nor a name on the hub "
+                "(owner/name)"
+            )
+        return self
 
 
 class Record(NamedTuple):
@@ -25,7 +63,7 @@ class Record(NamedTuple):
     columns: Mapping[str, Any]
 
 
-def records(source: DataSource) -> Iterator[Record]:
+def records(source: Source) -> Iterator[Record]:
     """Yield the records of a source in order.
 
     Raises:
@@ -34,15 +72,34 @@ def records(source: DataSource) -> Iterator[Record]:
     if not source.is_file:
         yield from _hub(source)
         return
-    path = _existing(source)
-    reader = _READERS[path.suffix]
+    yield from file_records(existing(source.source))
+
+
+def file_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a file whose name ends in one of SUFFIXES.
+
+    Raises:
+        DataError: It cannot be read, or is damaged; names the line or row.
+    """
     try:
-        yield from reader(path)
+        yield from _READERS[path.suffix](path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def identify(source: DataSource) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises:
+        DataError: It cannot be read, or is not UTF-8; names the line.
+    """
+    try:
+        return "".join(line for _, line, _ in _lines(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def identify(source: Source) -> str:
     """Return what tells this content from any other: a file's SHA-256, or a hub data set's commit.
 
     Raises:
@@ -50,7 +107,15 @@ def identify(source: DataSource) -> str:
     """
     if not source.is_file:
         return _commit(source.source, source.revision)
-    path = _existing(source)
+    return identify_file(existing(source.source))
+
+
+def identify_file(path: Path) -> str:
+    """Return a file's SHA-256.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         status = path.stat()
         return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
@@ -58,8 +123,13 @@ def identify(source: DataSource) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _existing(source: DataSource) -> Path:
-    path = Path(source.source).expanduser()
+def existing(name: str) -> Path:
+    """Return the path of a file that is there; "~" is the home folder.
+
+    Raises:
+        DataError: It is not; suggests one with the same ending.
+    """
+    path = Path(name).expanduser()
     if not path.is_file():
         near = [str(other) for other in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
         raise DataError(f"no file {path} (looked from {Path.cwd()}){suggest(str(path), near)}")
@@ -145,7 +215,7 @@ def _parquet(path: Path) -> Iterator[Record]:
         ) from error
 
 
-def _hub(source: DataSource) -> Iterator[Record]:
+def _hub(source: Source) -> Iterator[Record]:
     import datasets
 
     # A folder in the hub's layout has no commit.
@@ -157,8 +227,7 @@ def _hub(source: DataSource) -> Iterator[Record]:
     except Exception as error:  # what is wrong with a data set's files or its script surfaces as anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"data set {source.source} cannot be loaded: {reason}; check generator.subset and generator.split, or "
-            "download a file of it"
+            f"data set {source.source} cannot be loaded: {reason}; check `subset` and `split`, or download a file of it"
         ) from error
     finally:
         if bars:
@@ -182,16 +251,16 @@ def _commit(name: str, revision: str | None) -> str:
             "`hf auth login` on this machine"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise DataError(f"data set {name} has no revision {revision!r}; check generator.revision") from error
+        raise DataError(f"data set {name} has no revision {revision!r}; check `revision`") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise DataError(
             f"the hub has no data set {name}, or it is private; check the spelling, log in with `hf auth login`, or "
-            "name a file that ends in .jsonl, .csv or .parquet"
+            "name a file"
         ) from error
     except Exception as error:  # any way in which a network can fail
         raise DataError(
             f"the hub cannot be asked for data set {name} ({type(error).__name__}); connect, give a commit as "
-            "generator.revision if it is in the local cache, or name a file"
+            "`revision` if it is in the local cache, or name a file"
         ) from error
     return str(commit)
 
