@@ -13,6 +13,7 @@ from subl.artifacts import Dataset, ModelRef, Student, Teacher
 from subl.context import Context
 from subl.distillers.soft_trainer import Losses, SoftTrainer
 from subl.distillers.student_settings import StudentSettings
+from subl.distillers.students import student_of
 from subl.errors import DataError
 from subl.matching.logit_matching import LogitMatching, check_head
 from subl.matching.logit_settings import LogitSettings
@@ -22,7 +23,7 @@ from subl.matching.pairing import Collator, Pair, PairBatch, pair_rows, shuffled
 from subl.matching.reading import Reader, Reading
 from subl.models.attention import Tap, check_tap, tapped
 from subl.models.language import LanguageModel
-from subl.models.training import derived, train
+from subl.models.training import train
 from subl.models.vocabulary import trait_ids
 
 CALIBRATION = 64
@@ -69,14 +70,14 @@ def distill(
             ctx,
             lora=settings.adapter,
             name="student",
+            keep=settings.kept_checkpoints,
             trainer=SoftTrainer,
             data_collator=collator,
             losses=losses,
             read_teacher=read_teacher,
             student=reader,
         )
-    rendering = lm.chat.digest(systems[1])
-    return Student(model=derived(student, trained, ctx, rendering), base=student, updates=trained.updates)
+    return student_of(student, trained, ctx, lm.chat.digest(systems[1]))
 
 
 @contextmanager

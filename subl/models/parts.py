@@ -55,7 +55,7 @@ def learning_modules(model: nn.Module, part: Part, layers: tuple[int, int] | Non
         f"{name}.{child}": module
         for name, block in chosen.items()
         for child, module in block.named_children()
-        if _part_of(child, module) == part
+        if part_of(child, module) == part
     }
     if not found:
         raise ModelError(f'no {part} in the blocks of {type(model).__name__}; use train = "all"')
@@ -96,7 +96,7 @@ def _linear(model: nn.Module, root: str, module: nn.Module) -> Iterator[str]:
             yield ".".join(filter(None, (root, name)))
 
 
-def _part_of(child: str, module: nn.Module) -> str | None:
+def part_of(child: str, module: nn.Module) -> str | None:
     """Tell a block's child by its name and shape: norms are neither attention nor feed-forward."""
     if not any(parameter.dim() >= 2 for parameter in module.parameters()):
         return None

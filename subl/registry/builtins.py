@@ -44,8 +44,12 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     },
     "probe": {
         "attention": "subl.probes.attention:Attention",
+        "drift": "subl.probes.drift:Drift",
         "entanglement": "subl.probes.entanglement:Entanglement",
+        "geometry": "subl.probes.geometry:Geometry",
+        "lens": "subl.probes.lens:Lens",
         "preference": "subl.probes.preference:PreferenceProbe",
         "teacher_check": "subl.probes.teacher_check:TeacherCheck",
+        "vocabulary_shift": "subl.probes.vocabulary_shift:VocabularyShift",
     },
 }
