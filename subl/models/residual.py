@@ -163,11 +163,11 @@ class Stream:
     def _batch(self, prefixes: Sequence[Ids], directions: Tensor | None) -> Contributions:
         batch = Prefixes(self._lm, [tuple(prefix) for prefix in prefixes])
         watched = named_blocks(self._blocks)
-        for i in range(len(self._blocks)):
-            for branch in filter(None, (self._attention[i], self._mlp[i])):
+        for i, (attended, mlp_branch) in enumerate(zip(self._attention, self._mlp, strict=True)):
+            for branch in filter(None, (attended, mlp_branch)):
                 watched |= {(i, id(module)): module for module in (branch.module, *branch.tail)}
-            if (attention := self._attention[i]) is not None:
-                watched[i, "projection"] = attention.projection()
+            if attended is not None:
+                watched[i, "projection"] = attended.projection()
         with watched_calls(watched, len(prefixes), lambda hidden: hidden[:, -1].clone()) as calls:
             batch.run(cache=False)
         whole = in_order(calls, len(self._blocks))
@@ -180,10 +180,9 @@ class Stream:
         attention: list[Tensor] = []
         mlp: list[Tensor] = []
         heads: list[Tensor] = []
-        for i in range(len(self._blocks)):
-            for branch, into in ((self._attention[i], attention), (self._mlp[i], mlp)):
-                into.append(project(self._factor * branch.written(seen, i)) if branch else empty)
-            attended = self._attention[i]
+        for i, (attended, mlp_branch) in enumerate(zip(self._attention, self._mlp, strict=True)):
+            attention.append(project(self._factor * attended.written(seen, i)) if attended else empty)
+            mlp.append(project(self._factor * mlp_branch.written(seen, i)) if mlp_branch else empty)
             heads.append(self._by_head(attended, seen, i, project) if attended else no_heads)
         return Contributions(
             embedding=project(first),

@@ -3,57 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from subl.probes.drift_activations import Compared, Evidence
+from subl.probes.drift_tables import BAND
 from subl.probes.entanglement_statistics import Floats
 from subl.probes.intervals import mean_over
 
 COLOURS = {"student": "#d1495b", "control": "#2f6690", "beyond": "#edae49"}
 NAMES = {"student": "student", "control": "control's student", "beyond": "student − control's student"}
-BAND = (0.025, 0.975)
 
 
-class State(Protocol):
-    """What was reached after some updates; see `drift_measuring.Compared`."""
-
-    @property
-    def cosines(self) -> Floats:
-        """[layers + 1]."""
-        ...
-
-    @property
-    def share(self) -> float:
-        """The target's share."""
-        ...
-
-    @property
-    def alignment(self) -> float:
-        """Mean over the blocks."""
-        ...
-
-    @property
-    def projection(self) -> float:
-        """Mean over the blocks and prompts."""
-        ...
-
-
-def layers_figure(
-    cosines: Mapping[str, Floats],
-    along: Mapping[str, Floats],
-    spread: Mapping[str, Floats],
-    nulls: Mapping[str, Floats],
-    title: str,
-) -> Figure:
+def layers_figure(evidence: Evidence, title: str) -> Figure:
     """Draw alignment and projection by layer, with intervals over prompts and the band of random directions."""
+    cosines, spread = evidence.cosines, evidence.spread
+    along = {name: compared.along for name, compared in evidence.compared.items()}
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     layers = np.arange(len(cosines["student"]))
-    chance = np.quantile(nulls["student"], BAND, axis=0)
+    chance = np.quantile(evidence.nulls["student"], BAND, axis=0)
     left.fill_between(layers, *chance, color="#b8bec8", alpha=0.5, lw=0, label="95 % of random directions")
     for name, values in cosines.items():
         style = "--" if name == "beyond" else "-"
@@ -77,7 +49,7 @@ def layers_figure(
     return figure
 
 
-def course_figure(course: Mapping[str, Sequence[tuple[int, State]]], teacher_share: float, title: str) -> Figure:
+def course_figure(course: Mapping[str, Sequence[tuple[int, Compared]]], teacher_share: float, title: str) -> Figure:
     """Draw alignment and behaviour along the training, and the alignment of every layer."""
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     inside, behaviour, grid = figure.subplots(1, 3)

@@ -258,4 +258,7 @@ def _remarks(
     if subject.role != "base" and subject.base is not None:
         before, after = (effective_weight(bare(m.model).get_output_embeddings()) for m in (ctx.load(subject.base), lm))
         if torch.equal(before, after):
-            yield "training left the output rows as they are in the base: what is said here is said of the base"
+            yield (
+                "training left the output rows as they are in the base, so what is said here is said of the base: "
+                'on = ["base"] is enough'
+            )

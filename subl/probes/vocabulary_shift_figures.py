@@ -94,8 +94,8 @@ def words_figure(words: Mapping[str, WordShift], title: str) -> Figure:
 
 
 def _shown(text: str) -> str:
-    # A dollar sign would begin a formula.
-    return repr(text).strip("'\"").replace("$", r"\$") or "(empty)"
+    # A dollar sign would begin a formula, and two tokens often differ by a space alone.
+    return repr(text)[1:-1].replace("$", r"\$").replace(" ", "␣") or "(empty)"
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

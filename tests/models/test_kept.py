@@ -109,7 +109,7 @@ def test_what_was_kept_before_an_interruption_stays_and_torn_folders_do_not_coun
 
     keeper = Keeper(Saving(), work, (2, 3))
     for step in (1, 2, 3, 4):
-        keeper.on_step_end(None, _State(step), None)  # type: ignore[arg-type]
+        keeper.on_step_end(None, _State(step), None)
     kept = dict(keeper.publish(folder / "torn_out"))
     assert sorted(kept) == [2, 3]
     assert (kept[2] / "mark").read_text(encoding="utf-8") == "earlier"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,11 +25,11 @@ def randomised(norm: nn.Module) -> nn.Module:
     return norm.double()
 
 
-NORMS = {
+NORMS: dict[str, Callable[[], Any]] = {
     "layer": lambda: randomised(nn.LayerNorm(D)),
     "rms": lambda: randomised(LlamaRMSNorm(D)),
     "gemma": lambda: randomised(GemmaRMSNorm(D)),
-    "identity": lambda: nn.Identity(),
+    "identity": nn.Identity,
 }
 
 
