@@ -35,7 +35,8 @@ def layers_figure(evidence: Evidence, title: str) -> Figure:
     for name, values in along.items():
         found = [mean_over(row, "prompts") for row in values]
         right.plot(layers, [m.value for m in found], marker="o", ms=3, color=COLOURS[name], label=NAMES[name])
-        low, high = ([getattr(m, end) for m in found] for end in ("low", "high"))
+        # A layer in which the teacher moved nowhere has no interval.
+        low, high = np.array([(m.low, m.high) for m in found], dtype=np.float64).T
         right.fill_between(layers, low, high, color=COLOURS[name], alpha=0.15, lw=0)
     right.axhline(1, color="black", linestyle=":", linewidth=0.8, label="the teacher's own shift")
     _words(left, "alignment", "cosine with the teacher's shift")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from subl import Findings, ModelError, ModelRef, PluginError, Student, Subject
 from subl.generators.numbers import Numbers
@@ -23,7 +24,7 @@ from subl.probes.drift_statistics import (
 from subl.registry.registry import registry
 from subl.traits.preference import Preference
 from tests.distillers.soft import model as sized
-from tests.tiny import context, tiny_model
+from tests.tiny import context, reference, tiny_model
 
 TRAIT = Preference(Preference.Config(target="owl", candidates=("owl", "dog", "panda"), questions=5))
 GENERATOR = Numbers(Numbers.Config(phrasing="brief"))
@@ -147,6 +148,24 @@ def test_the_course_leads_from_the_base_to_the_student(folder: Path, refs: dict[
     assert by_update[9][3] == pytest.approx(other[2])
     drawn = {path.name for path in (folder / "course/out/figures").iterdir()}
     assert drawn == {"layers.png", "course.png"}
+
+
+def test_layers_where_the_teacher_moved_nowhere_have_no_direction(folder: Path, refs: dict[str, ModelRef]) -> None:
+    lm = context(folder / "load").load(refs["base"], fresh=True)
+    with torch.no_grad():
+        for block in lm.model.model.layers:
+            block.mlp.down_proj.weight.mul_(1.2)
+    lm.model.save_pretrained(folder / "grown")
+    lm.tokenizer.save_pretrained(folder / "grown")
+    grown = reference(folder / "grown")
+    found = probed(
+        folder / "still", Subject("student", grown, refs["base"], grown, refs["base"], control=refs["other"])
+    )
+    embeddings, block = (row for row in found.tables["layers"].rows if row[:2] in (("student", 0), ("student", 1)))
+    assert np.isnan(embeddings[2])
+    assert block[2] == pytest.approx(1)
+    assert found.measures["alignment"].value == pytest.approx(1)
+    assert (folder / "still/out/figures/layers.png").is_file()
 
 
 def test_the_teacher_says_what_bounds_its_students_and_the_base_nothing(
