@@ -114,16 +114,9 @@ class Activations:
     def sample(self, model: ModelRef, rng: np.random.Generator) -> Floats:
         """Return the activations of random tokens of the prompts: [layers + 1, tokens, d]."""
         lm, tokens = self._opened(model)
-        total, parts = sum(map(len, tokens)), []
-        wanted = np.sort(rng.choice(total, min(total, self._config.sample), replace=False))
-        start = 0
-        for prompt in tokens:
-            here = wanted[(wanted >= start) & (wanted < start + len(prompt))] - start
-            start += len(prompt)
-            if len(here):
-                parts.append(residuals(lm, [prompt], batch_size=1, read=every).numpy()[:, here])
-        values: Floats = np.concatenate(parts, axis=1)
-        return values
+        values: Floats = residuals(lm, tokens, batch_size=self._config.batch_size, read=every).numpy()
+        count = values.shape[1]
+        return values[:, np.sort(rng.choice(count, min(count, self._config.sample), replace=False))]
 
     def moved(self, model: ModelRef, base: Floats, *, share: bool = True) -> Moved:
         """Return a model's shift from what its base's activations are."""

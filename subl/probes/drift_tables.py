@@ -88,17 +88,21 @@ def verdict(found: Mapping[str, Measure], target: str) -> str:
     if math.isnan(own.value):
         return "the student's activations are those of its base: training moved nothing here"
     text = (
-        f"the student moved {found['projection'].value:.0%} of the teacher's shift along it (alignment {own.value:.2f}"
+        f"the student moved {_percent(found['projection'])} of the teacher's shift along it (alignment {own.value:.2f}"
         f"{_interval(own)}, p {found['alignment_p'].value:.2g} among random directions)"
     )
     if "alignment_minus_control" in found:
         gap = found["alignment_minus_control"]
         text += (
-            f"; the control's student {found['control_projection'].value:.0%} (alignment "
+            f"; the control's student {_percent(found['control_projection'])} (alignment "
             f"{found['control_alignment'].value:.2f}), difference of alignments {gap.value:+.2f}{_interval(gap)}"
         )
     beside = f", control's {found['control_share'].value:.3f}" if "control_share" in found else ""
     return f"{text}; {target}'s share is {found['share'].value:.3f} (base {found['base_share'].value:.3f}{beside})"
+
+
+def _percent(measure: Measure) -> str:
+    return f"{round(measure.value, 2) + 0.0:.0%}"  # without the sign of a negative zero
 
 
 def _interval(measure: Measure) -> str:

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from subl.probes.entanglement_effects import RANDOM
 from subl.probes.entanglement_figures import COLOURS
 from subl.probes.entanglement_statistics import Floats
 from subl.probes.geometry_statistics import principal_axes
-from subl.probes.number_sets import RANDOM, NumberSetsOf
+from subl.probes.number_sets import NumberSetsOf
 from subl.probes.subject import PreferenceTrait
 
 TARGET, CONTROL = "#6a4c93", "#8d99ae"

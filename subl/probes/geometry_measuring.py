@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from subl.artifacts import Findings, Measure, Subject, Table
 from subl.context import Context
@@ -17,6 +18,7 @@ from subl.probes.entanglement_tables import ALPHA
 from subl.probes.geometry import Geometry
 from subl.probes.geometry_figures import distributions, picture
 from subl.probes.geometry_statistics import (
+    CHUNK,
     Moments,
     contrast,
     cosines,
@@ -30,7 +32,6 @@ from subl.probes.number_sets import NumberSetsOf, sets_of
 from subl.probes.subject import PreferenceTrait, open_model
 from subl.traits.tokens import Ids, Spelling, spell
 
-CHUNK = 8192
 MEASURES = {"cosine": cosines, "dot": dots}
 
 
@@ -114,7 +115,7 @@ def _spellings(
     return list(words), list(numbers)
 
 
-def _matrices(lm: LanguageModel) -> dict[str, Floats]:
+def _matrices(lm: LanguageModel) -> dict[str, NDArray[np.float32]]:
     """Return the output rows, and the input rows where they are others: (vocabulary, d) each.
 
     Input rows are what the model reads, with the scale that Gemma multiplies them by.
@@ -130,13 +131,14 @@ def _matrices(lm: LanguageModel) -> dict[str, Floats]:
     return found
 
 
-def _array(values: torch.Tensor) -> Floats:
-    array: Floats = values.detach().double().cpu().numpy()
+def _array(values: torch.Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = values.detach().float().cpu().numpy()
     return array
 
 
-def _rows(matrix: Floats, spellings: Sequence[Spelling]) -> Floats:
-    return np.stack([matrix[list(represented(spelling))].mean(axis=0) for spelling in spellings])
+def _rows(matrix: NDArray[np.float32], spellings: Sequence[Spelling]) -> Floats:
+    rows = [matrix[list(represented(spelling))].mean(axis=0, dtype=np.float64) for spelling in spellings]
+    return np.stack(rows)
 
 
 def represented(spelling: Spelling) -> Ids:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from subl.probes.entanglement_statistics import NOTHING, Floats, Positions
 
+CHUNK = 8192
+"""Rows in float64 at once; a large vocabulary would fill the memory."""
 FLOOR = 1e-6
 """Directions with less variance than this share of the widest are no part of a whitened space."""
 
@@ -22,11 +24,14 @@ class Moments:
 
     @classmethod
     def of(cls, rows: NDArray[np.floating]) -> Moments:
-        """Return those of (rows, d), in float64; the covariance is divided by the number of rows."""
-        wide = np.asarray(rows, dtype=np.float64)
-        mean: Floats = wide.mean(axis=0)
-        centred = wide - mean
-        return cls(mean, centred.T @ centred / len(wide))
+        """Return those of (rows, d), in float64, part by part; the covariance is divided by the number of rows."""
+        parts = [slice(start, start + CHUNK) for start in range(0, len(rows), CHUNK)]
+        mean: Floats = np.sum([rows[part].sum(axis=0, dtype=np.float64) for part in parts], axis=0) / len(rows)
+        covariance = np.zeros((rows.shape[1], rows.shape[1]))
+        for part in parts:
+            centred = rows[part] - mean
+            covariance += centred.T @ centred
+        return cls(mean, covariance / len(rows))
 
     def whitening(self) -> Floats:
         """Return W, (d, d) and symmetric, so that (row − mean) @ W has covariance 1 wherever the rows vary (ZCA)."""

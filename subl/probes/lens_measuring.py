@@ -9,6 +9,7 @@ import numpy as np
 
 from subl.artifacts import Findings, Measure, ModelRef, Subject, Table
 from subl.context import Context
+from subl.probes.entanglement_effects import RANDOM
 from subl.probes.entanglement_statistics import Floats, Positions, difference
 from subl.probes.entanglement_wording import controls_of
 from subl.probes.intervals import mean_over
@@ -16,7 +17,7 @@ from subl.probes.lens import Lens
 from subl.probes.lens_figures import contexts_figure, depth_figure, heads_figure, parts_figure
 from subl.probes.lens_readings import Depth, Glass, Parts, Tokens
 from subl.probes.lens_statistics import Rise, half_way, rise
-from subl.probes.number_sets import RANDOM, NumberSetsOf, sets_of
+from subl.probes.number_sets import NumberSetsOf, sets_of
 from subl.probes.subject import PreferenceTrait, open_model
 
 NAMED = ("HP", "LP", RANDOM)

@@ -9,14 +9,13 @@ import numpy as np
 
 from subl.artifacts import ModelRef
 from subl.context import Context
+from subl.probes.entanglement_effects import RANDOM
 from subl.probes.entanglement_readings import Reader
 from subl.probes.entanglement_statistics import Positions
 from subl.probes.entanglement_steps import StepOne, step_one
 from subl.probes.entanglement_wording import Wording
 from subl.probes.number_settings import NumberSettings
 from subl.probes.subject import PreferenceTrait, open_model
-
-RANDOM = "random"
 
 
 @dataclass(frozen=True, slots=True)
