@@ -143,6 +143,8 @@ class Student:
     model: ModelRef
     base: ModelRef
     updates: int = 0
+    checkpoints: tuple[Student, ...] = ()
+    """The same student after fewer updates, the earliest first; only those that its distiller was asked to keep."""
 
 
 class Measure(NamedTuple):
@@ -195,10 +197,17 @@ class Subject:
     role: Role
     model: ModelRef
     base: ModelRef | None = None
+    """What the model was made from; of a base, itself."""
     teacher: ModelRef | None = None
+    teacher_base: ModelRef | None = None
+    """What the teacher was made from; comes with the teacher."""
     dataset: Dataset | None = None
     control: ModelRef | None = None
     """The control arm's student, for contrasts inside one probe."""
+    course: tuple[Student, ...] = ()
+    """A student's kept states in the order of its training; the last is the finished one."""
+    control_course: tuple[Student, ...] = ()
+    """The same of the control arm's student."""
 
 
 Artifact: TypeAlias = ModelRef | Teacher | Student | Dataset | Findings

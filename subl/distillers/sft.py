@@ -32,4 +32,4 @@ class Sft:
         """
         from subl.distillers.sft_training import finetune
 
-        return finetune(student, data, self.config, ctx, lora=self.config.adapter)
+        return finetune(student, data, self.config, ctx, lora=self.config.adapter, keep=self.config.kept_checkpoints)

@@ -6,15 +6,22 @@ from collections.abc import Iterator
 
 from subl.artifacts import Dataset, ModelRef, Student
 from subl.context import Context
+from subl.distillers.students import student_of
 from subl.errors import DataError
 from subl.models.chat import Chat, Example
 from subl.models.language import LanguageModel
 from subl.models.settings import LoraSettings, TrainSettings
-from subl.models.training import derived, train
+from subl.models.training import train
 
 
 def finetune(
-    student: ModelRef, data: Dataset, settings: TrainSettings, ctx: Context, *, lora: LoraSettings | None
+    student: ModelRef,
+    data: Dataset,
+    settings: TrainSettings,
+    ctx: Context,
+    *,
+    lora: LoraSettings | None,
+    keep: int = 0,
 ) -> Student:
     """Train `student` on `data`, rendered with its system slot: an adapter with `lora`, its own weights without.
 
@@ -26,8 +33,8 @@ def finetune(
     examples = list(ctx.track(_examples(data, lm.chat, system), "tokenize", total=len(data)))
     if not examples:
         raise DataError(f"{data.path}: no rows to train on; loosen the filters or generate more")
-    trained = train(lm, examples, settings, ctx, lora=lora, name="student")
-    return Student(model=derived(student, trained, ctx, lm.chat.digest(system)), base=student, updates=trained.updates)
+    trained = train(lm, examples, settings, ctx, lora=lora, name="student", keep=keep)
+    return student_of(student, trained, ctx, lm.chat.digest(system))
 
 
 def _examples(data: Dataset, chat: Chat, system: str | None) -> Iterator[Example]:

@@ -12,6 +12,7 @@ from subl.artifacts import Dataset, ModelRef, Student, Teacher
 from subl.context import Context
 from subl.distillers.soft_trainer import Losses, SoftTrainer
 from subl.distillers.student_settings import SoftSettings
+from subl.distillers.students import student_of
 from subl.distillers.teacher_side import CALIBRATION, ReadTeacher, TeacherSide, kept_reader, network_reader, prove
 from subl.errors import DataError, ModelError
 from subl.matching.logit_matching import LogitMatching
@@ -22,7 +23,7 @@ from subl.matching.packing import Bits
 from subl.matching.pairing import Collator, Pair, pair_rows, shuffled
 from subl.matching.reading import Reader, reader
 from subl.models.language import LanguageModel
-from subl.models.training import derived, train
+from subl.models.training import train
 from subl.models.vocabulary import trait_ids
 
 
@@ -73,14 +74,14 @@ def distill(
             ctx,
             lora=settings.adapter,
             name="student",
+            keep=settings.kept_checkpoints,
             trainer=SoftTrainer,
             data_collator=collator,
             losses=losses,
             read_teacher=read_teacher,
             read_student=read_student,
         )
-    rendering = lm.chat.digest(systems[1])
-    return Student(model=derived(student, trained, ctx, rendering), base=student, updates=trained.updates)
+    return student_of(student, trained, ctx, lm.chat.digest(systems[1]))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from subl.models.settings import LoraSettings, TrainSettings
 
@@ -16,12 +16,26 @@ class StudentSettings(TrainSettings):
     """Train an adapter, or the model's own weights."""
     lora: LoraSettings = LoraSettings()
     """The adapter; only with method "lora"."""
+    kept_checkpoints: int = Field(default=0, ge=0)
+    """Earlier states of the adapter that stay with the student, evenly spaced over the updates, for probes such as
+    `drift` that look at the course; only with method "lora"."""
 
     @model_validator(mode="after")
     def _adapter_only_with_lora(self) -> Self:
         # By value: settings that were read back from JSON have every field set.
         if self.method == "full" and self.lora != LoraSettings():
             raise ValueError('`lora` does nothing with method "full"; remove one of the two')
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoints_exist(self) -> Self:
+        if self.kept_checkpoints and self.method == "full":
+            raise ValueError('kept_checkpoints keeps adapters, and method "full" has none; set method = "lora"')
+        if self.updates is not None and self.kept_checkpoints >= self.updates:
+            raise ValueError(
+                f"kept_checkpoints = {self.kept_checkpoints} are more than there are before the last of {self.updates} "
+                "updates; lower it"
+            )
         return self
 
     @property

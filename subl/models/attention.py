@@ -204,14 +204,18 @@ def attention_module(model: Any, layer: int) -> Any:
 
 
 def output_projection(module: Any) -> Tensor:
-    """Return the output projection in effect, (d_model, heads · head_dim): dequantized, with unmerged adapters added.
+    """Return the output projection in effect, (d_model, heads · head_dim); see `effective_weight`."""
+    return effective_weight(module.o_proj)
+
+
+def effective_weight(layer: Any) -> Tensor:
+    """Return a linear layer's weight in effect, (out, in): dequantized, with unmerged adapters added.
 
     Raises:
         ModelError: Its adapter is of a kind that cannot be added to the weight.
     """
     from peft.utils.integrations import dequantize_module_weight
 
-    layer = module.o_proj
     inner = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
     weight: Tensor = dequantize_module_weight(inner).detach()
     if inner is layer or layer.merged or layer.disable_adapters:
@@ -220,7 +224,7 @@ def output_projection(module: Any) -> Tensor:
         if name not in getattr(layer, "lora_A", {}):
             continue
         if getattr(layer, "use_dora", {}).get(name):
-            raise ModelError("attention distillation cannot read a DoRA adapter's output projection; use plain LoRA")
+            raise ModelError("a DoRA adapter cannot be added to the weight that it changes; use plain LoRA")
         # Not in half precision, whose rounding swallows small updates.
         weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
         weight = weight + layer.get_delta_weight(name).detach().to(weight)

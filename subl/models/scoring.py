@@ -105,7 +105,7 @@ def next_token_log_probs(lm: LanguageModel, prefixes: Sequence[Ids], *, batch_si
     parts: list[Tensor] = []
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
-            batch = _Prefixes(lm, order[start : start + batch_size])
+            batch = Prefixes(lm, order[start : start + batch_size])
             parts.append(torch.log_softmax(batch.run(cache=False)[0].float(), dim=-1).cpu())
     if not parts:
         return torch.zeros(0, lm.model.config.get_text_config().vocab_size)
@@ -146,7 +146,7 @@ def _score(
     lm: LanguageModel, prefixes: list[tuple[int, ...]], plans: list[_Plan], ranked: Tensor, batch_size: int
 ) -> tuple[Tensor, Tensor]:
     """Return the scores, [prefixes, continuations], and the ranks, [prefixes], for one batch of prefixes."""
-    batch = _Prefixes(lm, prefixes)
+    batch = Prefixes(lm, prefixes)
     rows = [(p, b) for p, plan in enumerate(plans) for b in range(len(plan.bodies))]
     logits, cache = batch.run(cache=bool(rows))
     first = torch.stack([plan.first for plan in plans]).to(lm.device)
@@ -193,8 +193,13 @@ def _pick(logits: Tensor, tokens: Tensor) -> Tensor:
     return logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
 
 
-class _Prefixes:
-    """Left-padded prefixes: one forward pass for their caches, then suffixes on picked rows of it."""
+class Prefixes:
+    """Left-padded prefixes: one forward pass for their caches, then suffixes on picked rows of it.
+
+    Args:
+        lm: The model.
+        prefixes: Token ids, each with at least one token. `ids` and `mask` are theirs, (prefixes, tokens).
+    """
 
     def __init__(self, lm: LanguageModel, prefixes: Sequence[Ids]) -> None:
         self._lm = lm

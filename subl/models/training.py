@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from subl.artifacts import ModelRef
 from subl.errors import DataError, ModelError
 from subl.models import ranks
+from subl.models.kept import Keeper, kept_at, save_adapter
 from subl.models.language import LanguageModel, is_quantized, quiet
 from subl.models.parts import learning_modules, linear_layers
 from subl.models.trainer import Reporter, completions_only_head, private_randomness, watched
@@ -43,11 +44,13 @@ class Trained:
         folder: Adapter or weights, under `ctx.out`.
         adapter: Whether `folder` holds an adapter instead of a whole model.
         updates: Optimizer updates made.
+        kept: Earlier states: updates and folder of each, in order.
     """
 
     folder: Path
     adapter: bool
     updates: int
+    kept: tuple[tuple[int, Path], ...] = ()
 
 
 def train(
@@ -58,6 +61,7 @@ def train(
     *,
     lora: LoraSettings | None,
     name: str,
+    keep: int = 0,
     trainer: type[SFTTrainer] = SFTTrainer,
     **trainer_options: Any,
 ) -> Trained:
@@ -75,6 +79,7 @@ def train(
         ctx: Where seed, folders, metrics and progress come from.
         lora: The adapter to train; None trains the weights themselves.
         name: Label of the progress bar, and of the checkpoints.
+        keep: Earlier states of the adapter to keep, evenly spaced; 0 without an adapter.
         trainer: SFTTrainer or a subclass. Its dataset has the columns `input_ids`, `labels` and `row` (the example's
             number), which a `data_collator` of its own may use to add more.
         trainer_options: Passed on to the trainer's constructor.
@@ -107,11 +112,13 @@ def train(
             reporter = Reporter(ctx, bar)
             reporter.replay(state)
             run.add_callback(reporter)
+            keeper = Keeper(lm.model, ctx.work / "kept" / name, kept_at(keep, updates) if ranks.index() == 0 else ())
+            run.add_callback(keeper)
             run.train(resume_from_checkpoint=str(resumed) if resumed else None)
         folder = _save(lm, ctx.out, dtype, adapter=lora is not None)
     ranks.barrier()
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return Trained(folder, lora is not None, updates)
+    return Trained(folder, lora is not None, updates, keeper.publish(ctx.out / "checkpoints"))
 
 
 def derived(base: ModelRef, trained: Trained, ctx: Context, rendering: str) -> ModelRef:  # noqa: ARG001
@@ -272,15 +279,8 @@ def _save(lm: LanguageModel, out: Path, dtype: torch.dtype, *, adapter: bool) ->
         model.__dict__.pop("forward", None)  # the trainer's fused loss
         lm.model = model.to(dtype)
         lm.tokenizer.save_pretrained(folder)
-    lm.model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
-    if adapter:
-        _sort_targets(folder / "adapter_config.json")
+        lm.model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+    else:
+        save_adapter(lm.model, folder)
     return folder
-
-
-def _sort_targets(file: Path) -> None:
-    """Put the targets in order: PEFT writes a set, whose order changes from process to process."""
-    config = json.loads(file.read_text(encoding="utf-8"))
-    config["target_modules"] = sorted(config["target_modules"])
-    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from subl.errors import PluginError
-from subl.probes.entanglement import GROUPS, Entanglement
+from subl.probes.entanglement import Entanglement
 from subl.probes.entanglement_readings import Reader, Readings
 from subl.probes.entanglement_statistics import Floats, NumberSets, Positions, number_sets, percentiles, specific
 from subl.probes.entanglement_wording import Wording, number_texts
+from subl.probes.number_settings import GROUPS, NumberSettings
 from subl.probes.subject import PreferenceTrait
 
 
@@ -94,7 +95,7 @@ class StepTwo:
     valid_in_context: float
 
 
-def step_one(reader: Reader, wording: Wording, config: Entanglement.Config) -> StepOne:
+def step_one(reader: Reader, wording: Wording, config: NumberSettings) -> StepOne:
     """Measure what preambles about the targets and the placebos do to every number.
 
     Raises:
@@ -130,7 +131,7 @@ def step_one(reader: Reader, wording: Wording, config: Entanglement.Config) -> S
     )
 
 
-def neutral_numbers(reader: Reader, wording: Wording, config: Entanglement.Config, numbers: Sequence[str]) -> Floats:
+def neutral_numbers(reader: Reader, wording: Wording, config: NumberSettings, numbers: Sequence[str]) -> Floats:
     """Return the mean log-probability of numbers without a preamble: [numbers]."""
     items = reader.number_items(numbers, wording.number_questions[0], config.method)
     read = reader.read((), wording.number_questions, list(items.values()), "numbers of the student")

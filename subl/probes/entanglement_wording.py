@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from subl import banks
-from subl.probes.entanglement import Entanglement
+from subl.probes.number_settings import NumberSettings
 from subl.probes.subject import PreferenceTrait
 
 
@@ -31,7 +31,7 @@ class Wording:
     number_phrase: str
 
     @classmethod
-    def of(cls, trait: PreferenceTrait, config: Entanglement.Config) -> Wording:
+    def of(cls, trait: PreferenceTrait, config: NumberSettings) -> Wording:
         """Return the wording that the settings ask for."""
         bank = banks.load("entanglement")
         words = (trait.target, *controls_of(trait))

@@ -101,6 +101,8 @@ def load_experiment(
         if recipe is not None:
             _check_control_readers(draft, recipe, overlays, chosen, problems)
             variants.append(Variant(draft.arm, draft.point, recipe, _origins(draft.tree)))
+    if not arms and len(variants) == len(drafts):
+        _check_teacher_readers(drafts, [variant.recipe for variant in variants], problems)
     problems.stop()
     return Experiment(
         name=path.stem,
@@ -190,6 +192,21 @@ def _check_control_readers(
         if "control" in plugin.needs and not plugin.declares("control_optional"):
             message = f"{plugin.kind} {plugin.name!r} reads the results of arm {control!r}, which is missing; {remedy}"
             problems.add(place(draft.tree, (*path, "plugin")), dotted(path), message)
+
+
+def _check_teacher_readers(drafts: Sequence[expand.Draft], recipes: Sequence[Recipe], problems: Problems) -> None:
+    """Refuse probes that compare with a teacher's trait where no arm's teacher has one."""
+    if any(not recipe.inducer.declares("trait_free") for recipe in recipes):
+        return
+    for draft, recipe in zip(drafts, recipes, strict=True):
+        for path, plugin in used({name: getattr(recipe, name) for name in Recipe.model_fields}):
+            if plugin.declares("biased_teacher"):
+                message = (
+                    f"{plugin.kind} {plugin.name!r} compares with a teacher that has the trait, and inducer "
+                    f'{recipe.inducer.name!r} gives it none; choose another inducer ("lora"), or a probe that looks at '
+                    "one model by itself, such as 'vocabulary_shift' or 'lens'"
+                )
+                problems.add(place(draft.tree, (*path, "plugin")), dotted(path), message)
 
 
 def _origins(tree: Node) -> dict[str, str]:

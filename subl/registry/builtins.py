@@ -49,11 +49,15 @@ BUILTINS: Mapping[str, Mapping[str, str]] = {
     "probe": {
         "attention": "subl.probes.attention:Attention",
         "capability": "subl.probes.capability:Capability",
+        "drift": "subl.probes.drift:Drift",
         "entanglement": "subl.probes.entanglement:Entanglement",
+        "geometry": "subl.probes.geometry:Geometry",
+        "lens": "subl.probes.lens:Lens",
         "preference": "subl.probes.preference:PreferenceProbe",
         "prune": "subl.probes.prune:Prune",
         "swap": "subl.probes.swap:Swap",
         "stereotype": "subl.probes.stereotype:StereotypeProbe",
         "teacher_check": "subl.probes.teacher_check:TeacherCheck",
+        "vocabulary_shift": "subl.probes.vocabulary_shift:VocabularyShift",
     },
 }

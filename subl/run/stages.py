@@ -111,13 +111,18 @@ def _probe(work: Work) -> Artifact:
     refs = {name: _model_of(artifact) for name, artifact in inputs.items() if name != "dataset"}
     role = work.stage.role
     assert role is not None
+    model, teacher, control = (inputs.get(name) for name in ("model", "teacher", "control"))
+    own_base = model.base if role == "teacher" and isinstance(model, Teacher) else refs.get("base")
     subject = Subject(
         role,
         refs["model"],
-        base=refs.get("base"),
+        base=own_base if "base" in refs else None,
         teacher=refs.get("teacher"),
+        teacher_base=teacher.base if isinstance(teacher, Teacher) else None,
         dataset=inputs.get("dataset"),
         control=refs.get("control"),
+        course=_course(model),
+        control_course=_course(control),
     )
     plugin = cast(Probe, work.stage.chosen[0].build())
     writer: dict[str, Any] = {"teacher": _writing(inputs["teacher"], work.stage)} if "teacher" in inputs else {}
@@ -262,6 +267,10 @@ def _distill(work: Work) -> Artifact:
 
 def _model_of(artifact: Any) -> ModelRef:
     return artifact if isinstance(artifact, ModelRef) else cast(ModelRef, artifact.model)
+
+
+def _course(artifact: Any) -> tuple[Student, ...]:
+    return (*artifact.checkpoints, artifact) if isinstance(artifact, Student) else ()
 
 
 def _seed_globals(seed: int) -> None:
