@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from subl.run.survey import Side
     from subl.traits.standing import Standing
 
-EPILOG = "Example: subl survey Qwen/Qwen2.5-7B-Instruct --category animal --candidates elephant,dolphin"
+EPILOG = "Example: subl survey Qwen/Qwen2.5-7B-Instruct --category animal"
 SKELETON = "bases/base_only"
 """The recipe around a model that is not in a recipe."""
 SAID = 5

@@ -27,6 +27,7 @@ def test_a_shipped_recipe_validates_without_warnings_and_survives_json(path: Pat
     experiment = load_experiment(path.stem)
     assert experiment.warnings == ()
     assert experiment.title
+    assert experiment.variants[0].recipe.needs, "what machine it takes"
     for variant in experiment.variants:
         assert Recipe.from_json(variant.recipe.to_json()) == variant.recipe
 
