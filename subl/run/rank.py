@@ -49,7 +49,7 @@ def main() -> int:
             _accompany(job, store, entry.work, loaders)
         _part()
     except KeyboardInterrupt:
-        sender.send(INTERRUPTED)
+        sender.send(INTERRUPTED, time.time())
         return 1
     except BaseException as error:
         sender.send(*failure(job, error), time.time())
