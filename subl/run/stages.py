@@ -74,8 +74,16 @@ class Work:
         )
 
     def share(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-        """Return a folder that stages share, made by `make` where it is not in the store."""
-        return self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
+        """Return a folder that stages share, made by `make` where it is not in the store.
+
+        Of several processes that work together the first one makes it, because it alone is heard.
+        """
+        if ranks.index() > 0:
+            ranks.barrier()
+        folder = self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
+        if ranks.index() == 0:
+            ranks.barrier()
+        return folder
 
 
 def run_stage(work: Work) -> Artifact:

@@ -39,6 +39,7 @@ def test_two_processes_give_the_bytes_of_one_and_resume(
     until = ("--until", "filter")
     assert together(2, *until, TOY_STOP="row300") == 130
     assert "interrupted in stage generate of main" in " ".join(capsys.readouterr().out.split())
+    assert [line for line in project.log if line.startswith("shared")] == ["shared by 0"], "the process that is heard"
     assert together(2, *until, TOY_FAIL="row700") == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "stage generate of main (generator 'toy_shared' from" in told
