@@ -253,7 +253,7 @@ def _audit(work: Work) -> Artifact:
 
     settings = work.stage.settings
     ctx = work.context()
-    findings = audit(
+    return audit(
         list(work.input("rows")),
         list(work.input("control")) if "control" in work.stage.inputs else None,
         ctx.trait if "trait" in work.stage.extras else None,
@@ -261,9 +261,6 @@ def _audit(work: Work) -> Artifact:
         max_overt=settings["max_overt"],
         classifier_rows=settings["classifier_rows"],
     )
-    for problem in findings.problems:
-        work.warn(problem)
-    return findings
 
 
 def _distill(work: Work) -> Artifact:
