@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from subl import Context, Findings, Subject
-from subl.probes.subject import preference_of
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
 from subl.probes.texts import TextSettings, identity
+from subl.registry.kinds import Trait
 
 Order = Literal["diffuse", "focused"]
 
@@ -75,6 +76,10 @@ class Prune:
     def identity(self) -> Mapping[str, Any]:
         """Return the hash of the text file, if there is one."""
         return identity(self.config)
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, the tables `removals` and `heads`, and the figures `removals` and `entropy`.

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from subl import Context, Findings, PluginConfig, Runtime, Subject
-from subl.probes.subject import preference_of
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
+from subl.registry.kinds import Trait
 
 Part = Literal["embeddings", "lm_head", "attention", "mlp", "norms"]
 
@@ -61,6 +62,10 @@ class Swap:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, the table `swaps` and the figure `swaps`; only a remark where there is no second model.
