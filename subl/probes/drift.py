@@ -18,9 +18,10 @@ class Drift:
     may move towards the teacher long before it answers like it, so this sees transfer that behaviour does not show yet.
     Training on any rows moves activations, so the control arm's student is measured beside, on the same prompts.
 
-    - alignment: cosine of the student's mean shift with the teacher's, mean over the blocks. projection: the student's
-      shift along the teacher's, as a share of it (1: as far as the teacher). control_alignment, control_projection: of
-      the control's student. alignment_minus_control, projection_minus_control: paired by prompt.
+    - alignment: cosine of the student's mean shift with the teacher's, mean over the blocks in which both moved.
+      projection: the student's shift along the teacher's, as a share of it (1: as far as the teacher), mean over the
+      blocks in which the teacher moved. control_alignment, control_projection: of the control's student.
+      alignment_minus_control, projection_minus_control: paired by prompt.
       Two models that leave the same base by far are aligned by that alone, which the control shows too.
     - beyond_control: cosine of (student − control student) with the teacher's shift.
     - …_p: share of random directions that are at least as well aligned, either way. They are drawn with the covariance

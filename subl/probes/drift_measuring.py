@@ -18,11 +18,12 @@ from subl.probes.drift_statistics import (
     bootstrap_alignment,
     cosine,
     matched_cosines,
+    over_blocks,
     projections,
     split_half,
 )
 from subl.probes.drift_tables import checkpoints_table, layers_table, student_measures, verdict
-from subl.probes.entanglement_statistics import Floats
+from subl.probes.entanglement_statistics import Floats, Positions
 from subl.probes.subject import PreferenceTrait
 
 SPLITS = 200
@@ -57,7 +58,7 @@ def _of_teacher(teacher: Moved, origin: Floats, rng: np.random.Generator, ctx: C
     rows = tuple((i, float(size[i]), float(reliability[i])) for i in range(len(size)))
     ctx.figure("teacher", teacher_figure(size, reliability))
     return Findings(
-        {"reliability": Measure(float(reliability[1:].mean())), "relative_size": Measure(float(size[1:].mean()))},
+        {"reliability": Measure(float(over_blocks(reliability))), "relative_size": Measure(float(over_blocks(size)))},
         {"layers": Table(("layer", "relative_size", "reliability"), rows)},
         ("the teacher's shift is what students are compared with; its reliability bounds their alignment",),
     )
@@ -88,7 +89,7 @@ def _of_student(
     sentence = verdict(found, ctx.trait.label)
     ctx.log(f"student: {sentence}")
     tables = {"layers": layers_table(evidence), "checkpoints": checkpoints_table(course)}
-    return Findings(found, tables, remarks=(sentence, *_remarks(subject)))
+    return Findings(found, tables, remarks=(sentence, *_remarks(subject, evidence)))
 
 
 def _same_shape(student: Moved, teacher: Moved) -> None:
@@ -101,7 +102,10 @@ def _same_shape(student: Moved, teacher: Moved) -> None:
         )
 
 
-def _remarks(subject: Subject) -> Iterator[str]:
+def _remarks(subject: Subject, evidence: Evidence) -> Iterator[str]:
+    still = 1 + np.flatnonzero(np.isnan(evidence.cosines["student"][1:]))
+    if 0 < len(still) < len(evidence.direction) - 1:
+        yield f"teacher or student moved nothing in these layers, so means are over the others: {_listed(still)}"
     if subject.control is None:
         yield "this is the control arm, so there is no other student to compare with"
     if subject.base and subject.teacher_base and subject.base.identity != subject.teacher_base.identity:
@@ -111,6 +115,12 @@ def _remarks(subject: Subject) -> Iterator[str]:
         )
 
 
+def _listed(layers: Positions) -> str:
+    first, last = int(layers[0]), int(layers[-1])
+    whole = last - first + 1 == len(layers) > 2
+    return f"{first} to {last}" if whole else ", ".join(str(layer) for layer in layers)
+
+
 def _evidence(
     moved: Mapping[str, Moved], teacher: Moved, sample: Floats, config: Drift.Config, rng: np.random.Generator
 ) -> Evidence:
@@ -118,6 +128,7 @@ def _evidence(
     shifts = {name: one.shifts.mean(axis=1) for name, one in moved.items()}
     if "control" in moved:
         shifts["beyond"] = shifts["student"] - shifts["control"]
+    cosines = {name: cosine(shift, direction) for name, shift in shifts.items()}
     null = matched_cosines(np.stack(list(shifts.values())), sample, draws=config.draws, rng=rng)
     own, other = moved["student"].shifts, moved["control"].shifts if "control" in moved else None
 
@@ -129,8 +140,8 @@ def _evidence(
         moved=moved,
         compared={name: _against(one, direction) for name, one in moved.items()},
         shifts=shifts,
-        cosines={name: cosine(shift, direction) for name, shift in shifts.items()},
-        nulls={name: null[:, i] for i, name in enumerate(shifts)},
+        cosines=cosines,
+        nulls={name: np.where(np.isnan(cosines[name]), np.nan, null[:, i]) for i, name in enumerate(shifts)},
         spread={name: bootstrapped(one.shifts) for name, one in moved.items()},
         apart=None if other is None else bootstrapped(own, other),
     )

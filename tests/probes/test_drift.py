@@ -11,6 +11,7 @@ import torch
 
 from subl import Findings, ModelError, ModelRef, PluginError, Student, Subject
 from subl.generators.numbers import Numbers
+from subl.models.steering import save_vectors
 from subl.probes.drift import Drift
 from subl.probes.drift_statistics import (
     alignment,
@@ -166,6 +167,27 @@ def test_layers_where_the_teacher_moved_nowhere_have_no_direction(folder: Path, 
     assert block[2] == pytest.approx(1)
     assert found.measures["alignment"].value == pytest.approx(1)
     assert (folder / "still/out/figures/layers.png").is_file()
+
+
+def test_a_teacher_that_is_steered_in_a_later_block_is_compared_from_there_on(
+    folder: Path, refs: dict[str, ModelRef]
+) -> None:
+    vectors = folder / "vectors.safetensors"
+    save_vectors(vectors, {1: torch.linspace(-1, 1, 32)}, 2.0)
+    steered = refs["base"].derive("steered", vectors=vectors)
+    found = probed(
+        folder / "steered", Subject("student", steered, refs["base"], steered, refs["base"], control=refs["other"])
+    )
+    value = {name: measure.value for name, measure in found.measures.items()}
+    assert all(np.isfinite(list(value.values())))
+    for name in ("alignment", "projection", "relative_shift"):
+        assert value[name] == pytest.approx(1)
+    control = next(row for row in found.tables["layers"].rows if row[:2] == ("control", 2))
+    assert value["control_alignment"] == pytest.approx(control[2])
+    assert value["alignment_p"] <= 2 / 101
+    assert "teacher or student moved nothing in these layers, so means are over the others: 1" in found.remarks
+    bound = probed(folder / "bound", Subject("teacher", steered, refs["base"], steered, refs["base"]))
+    assert bound.measures["reliability"].value == pytest.approx(1)
 
 
 def test_the_teacher_says_what_bounds_its_students_and_the_base_nothing(
