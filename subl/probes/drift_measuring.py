@@ -24,7 +24,7 @@ from subl.probes.drift_statistics import (
 )
 from subl.probes.drift_tables import checkpoints_table, layers_table, student_measures, verdict
 from subl.probes.entanglement_statistics import Floats, Positions
-from subl.probes.subject import PreferenceTrait
+from subl.probes.subject import PreferenceTrait, same_origin
 
 SPLITS = 200
 """Halvings of the prompts behind the teacher's reliability."""
@@ -76,7 +76,7 @@ def _of_student(
     start = activations.read(subject.base)
     moved = {"student": activations.moved(subject.model, start)}
     _same_shape(moved["student"], teacher)
-    if subject.control is not None:
+    if subject.control is not None and same_origin(subject.control, subject.base):
         moved["control"] = activations.moved(subject.control, start)
     evidence = _evidence(moved, teacher, activations.sample(subject.base, rng), config, rng)
     course = _course(subject, evidence, activations, start)
@@ -108,6 +108,8 @@ def _remarks(subject: Subject, evidence: Evidence) -> Iterator[str]:
         yield f"teacher or student moved nothing in these layers, so means are over the others: {_listed(still)}"
     if subject.control is None:
         yield "this is the control arm, so there is no other student to compare with"
+    elif "control" not in evidence.moved:
+        yield "the control's student was made from another base than this one, so there is none to compare with"
     if subject.base and subject.teacher_base and subject.base.identity != subject.teacher_base.identity:
         yield (
             "student and teacher start from different weights, whose coordinates have nothing in common: alignment is "

@@ -106,7 +106,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def refs(folder: Path) -> dict[str, ModelRef]:
-    return {name: tiny_model(folder, seed=seed) for seed, name in enumerate(("base", "teacher", "other"))}
+    base, *others = (tiny_model(folder, seed=seed) for seed in range(3))
+    made = zip(("teacher", "other"), others, strict=True)
+    return {"base": base, **{name: base.derive(name, path=Path(other.config["id"])) for name, other in made}}
 
 
 def probed(folder: Path, subject: Subject, **settings: Any) -> Findings:
@@ -207,9 +209,22 @@ def test_an_unbiased_teacher_gives_no_direction(folder: Path, refs: dict[str, Mo
 
 
 def test_another_initialisation_is_said_to_be_one(folder: Path, refs: dict[str, ModelRef]) -> None:
-    found = probed(folder / "init", subject(refs, "student", "base", base=refs["other"]))
+    base = tiny_model(folder, seed=2)
+    student = base.derive("student", path=Path(refs["base"].config["id"]))
+    found = probed(folder / "init", Subject("student", student, base, refs["teacher"], refs["base"]))
     assert any("start from different weights" in remark for remark in found.remarks)
     assert any("this is the control arm" in remark for remark in found.remarks)
+
+
+def test_a_control_student_of_another_base_is_no_control(folder: Path, refs: dict[str, ModelRef]) -> None:
+    base = tiny_model(folder, seed=2)
+    student = base.derive("student", path=Path(refs["base"].config["id"]))
+    found = probed(
+        folder / "elsewhere", Subject("student", student, base, refs["teacher"], refs["base"], control=refs["other"])
+    )
+    assert "alignment" in found.measures
+    assert not [name for name in found.measures if "control" in name]
+    assert any("made from another base" in remark for remark in found.remarks)
 
 
 @pytest.mark.parametrize("role", ["base", "student"])
