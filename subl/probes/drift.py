@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from subl import Context, Findings, PluginConfig, Runtime, Subject
+from subl import Context, Findings, PluginConfig, Runtime, Shape, Subject
 from subl.probes.subject import PreferenceTrait, preference_of, unfit
 from subl.registry.kinds import Trait
 
@@ -32,9 +32,11 @@ class Drift:
     - of the teacher: reliability, the cosine between its shifts on two halves of the prompts, which bounds what a
       student can reach; relative_size, its shift as a multiple of the base's activations.
 
+    Layers are numbered as by `lens`: 0 is the embeddings, 1 stands behind the first block, which settings call 0.
     Intervals are over prompts to these models. With `kept_checkpoints` of the distiller the same is measured along the
-    training, of the student and of the control. Student and teacher must have layers and width in common; that of two
-    initialisations have no coordinates in common, and their alignment is that of chance.
+    training, of the student and of the control. A control student of another base is no control. Student and teacher
+    must have layers and width in common; those of two initialisations have no coordinates in common, and their alignment
+    is that of chance.
     """
 
     version = 1
@@ -61,6 +63,15 @@ class Drift:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def misfits(self, teacher: Shape, student: Shape) -> dict[str, str]:
+        """Return why shifts of models of these shapes cannot be compared."""
+        if teacher.layers == student.layers:
+            return {}
+        return {
+            "plugin": f"probe 'drift' compares activations layer by layer, and the teacher has {teacher.layers} layers "
+            f"and the student {student.layers}; use probe 'attention', or a teacher of the student's architecture"
+        }
 
     def unfit(self, trait: Trait) -> str | None:
         """Return why it cannot measure a trait."""
