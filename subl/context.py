@@ -143,7 +143,8 @@ class Context:
         """Return a read-only folder that all stages with an equal `key` share, and that the first of them makes.
 
         For what is costly and the same for many stages, such as what a teacher makes of the rows. It is no part of any
-        result: a result must be the same without it. `subl cache prune` removes it.
+        result: a result must be the same without it. `subl cache prune` removes it. Where several processes work on a
+        stage, all of them ask, and the first one makes it.
 
         Args:
             key: JSON values that decide the folder's content: identities, settings, a version.

@@ -21,6 +21,7 @@ from subl.models.language import LanguageModel
 from subl.models.norms import linearised, tolerance
 from subl.models.parts import blocks, part_of
 from subl.models.scoring import Prefixes
+from subl.models.steering import read_vectors
 from subl.models.watching import Call, in_order, named_blocks, watched_calls
 
 AFTER = "after the blocks"
@@ -90,6 +91,7 @@ class Stream:
         config = self._model.config.get_text_config()
         self._factor = float(getattr(config, "residual_multiplier", 1.0))
         self.heads, _ = head_counts(self._model)
+        self._steering = _steering(lm)
         parent = self._model.get_submodule(root.rpartition(".")[0])
         watched = named_blocks(self._blocks)
         watched |= {(i, name): child for i, block in enumerate(self._blocks) for name, child in block.named_children()}
@@ -128,6 +130,8 @@ class Stream:
                         number, out = call.number, call.output
                 into[-1] = _Branch(module, tuple(tail))
                 written = written + self._factor * out
+        if layer in self._steering:
+            written = written + self._steering[layer].to(written)
         if not _close(written, block.output):
             raise ModelError(
                 f"block {layer} of {type(self._model).__name__} writes something else than the sum of its attention "
@@ -154,10 +158,7 @@ class Stream:
             self._batch(prefixes[start : start + batch_size], directions)
             for start in range(0, len(prefixes), batch_size)
         ]
-        joined = {
-            name: torch.cat([getattr(part, name) for part in parts], dim=axis)
-            for name, axis in (("embedding", 0), ("attention", 1), ("mlp", 1), ("heads", 1), ("final", 0))
-        }
+        joined = {name: torch.cat([getattr(part, name) for part in parts], dim=axis) for name, axis in _JOINED.items()}
         return Contributions(**joined, constant=parts[0].constant)
 
     def _batch(self, prefixes: Sequence[Ids], directions: Tensor | None) -> Contributions:
@@ -180,6 +181,10 @@ class Stream:
         attention: list[Tensor] = []
         mlp: list[Tensor] = []
         heads: list[Tensor] = []
+        steered = [
+            project(self._steering[i].to(first).expand_as(first)) if i in self._steering else empty
+            for i in range(len(whole))
+        ]
         for i, (attended, mlp_branch) in enumerate(zip(self._attention, self._mlp, strict=True)):
             attention.append(project(self._factor * attended.written(seen, i)) if attended else empty)
             mlp.append(project(self._factor * mlp_branch.written(seen, i)) if mlp_branch else empty)
@@ -189,6 +194,7 @@ class Stream:
             attention=torch.stack(attention),
             mlp=torch.stack(mlp),
             heads=torch.stack(heads),
+            steering=torch.stack(steered),
             final=_kept(final),
             constant=constant,
         )
@@ -294,6 +300,7 @@ class Contributions:
         embedding: (prompts, d).
         attention, mlp: (layers, prompts, d).
         heads: (layers, prompts, heads, d); with the output projection's bias they add up to `attention`.
+        steering: (layers, prompts, d), the residual vectors laid on the model.
         final: (prompts, d), the last block's output, always whole: without directions, what all of it adds up to.
         constant: (d), what the final norm's bias adds to the directions.
     """
@@ -302,8 +309,13 @@ class Contributions:
     attention: Tensor
     mlp: Tensor
     heads: Tensor
+    steering: Tensor
     final: Tensor
     constant: Tensor
+
+
+_JOINED = {"embedding": 0, "attention": 1, "mlp": 1, "heads": 1, "steering": 1, "final": 0}
+"""Which dimension of each contribution is the prompts'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +332,14 @@ class _Branch:
         """Return the attention's output projection: its last child with weights."""
         weighted = [child for child in self.module.children() if any(p.dim() >= 2 for p in child.parameters())]
         return weighted[-1]
+
+
+def _steering(lm: LanguageModel) -> dict[int, Tensor]:
+    """Return what steering adds behind blocks: block → (d)."""
+    if lm.ref.vectors is None:
+        return {}
+    vectors, scale = read_vectors(lm.ref.vectors)
+    return {layer: (vector * scale).to(lm.device) for layer, vector in vectors.items()}
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

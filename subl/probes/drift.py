@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from subl import Context, Findings, PluginConfig, Runtime, Subject
-from subl.probes.subject import preference_of
+from subl import Context, Findings, PluginConfig, Runtime, Shape, Subject
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
+from subl.registry.kinds import Trait
 
 
 class Drift:
@@ -17,9 +18,10 @@ class Drift:
     may move towards the teacher long before it answers like it, so this sees transfer that behaviour does not show yet.
     Training on any rows moves activations, so the control arm's student is measured beside, on the same prompts.
 
-    - alignment: cosine of the student's mean shift with the teacher's, mean over the blocks. projection: the student's
-      shift along the teacher's, as a share of it (1: as far as the teacher). control_alignment, control_projection: of
-      the control's student. alignment_minus_control, projection_minus_control: paired by prompt.
+    - alignment: cosine of the student's mean shift with the teacher's, mean over the blocks in which both moved.
+      projection: the student's shift along the teacher's, as a share of it (1: as far as the teacher), mean over the
+      blocks in which the teacher moved. control_alignment, control_projection: of the control's student.
+      alignment_minus_control, projection_minus_control: paired by prompt.
       Two models that leave the same base by far are aligned by that alone, which the control shows too.
     - beyond_control: cosine of (student − control student) with the teacher's shift.
     - …_p: share of random directions that are at least as well aligned, either way. They are drawn with the covariance
@@ -30,9 +32,11 @@ class Drift:
     - of the teacher: reliability, the cosine between its shifts on two halves of the prompts, which bounds what a
       student can reach; relative_size, its shift as a multiple of the base's activations.
 
+    Layers are numbered as by `lens`: 0 is the embeddings, 1 stands behind the first block, which settings call 0.
     Intervals are over prompts to these models. With `kept_checkpoints` of the distiller the same is measured along the
-    training, of the student and of the control. Student and teacher must have layers and width in common; that of two
-    initialisations have no coordinates in common, and their alignment is that of chance.
+    training, of the student and of the control. A control student of another base is no control. Student and teacher
+    must have layers and width in common; those of two initialisations have no coordinates in common, and their alignment
+    is that of chance.
     """
 
     version = 1
@@ -59,6 +63,19 @@ class Drift:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def misfits(self, teacher: Shape, student: Shape) -> dict[str, str]:
+        """Return why shifts of models of these shapes cannot be compared."""
+        if teacher.layers == student.layers:
+            return {}
+        return {
+            "plugin": f"probe 'drift' compares activations layer by layer, and the teacher has {teacher.layers} layers "
+            f"and the student {student.layers}; use probe 'attention', or a teacher of the student's architecture"
+        }
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, the tables `layers` and `checkpoints`, one sentence, and figures.

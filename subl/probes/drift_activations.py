@@ -15,6 +15,7 @@ from subl.models.language import LanguageModel
 from subl.models.residual import every, last, mean, residuals
 from subl.probes.candidates import score_candidates
 from subl.probes.drift import Drift
+from subl.probes.drift_statistics import over_blocks
 from subl.probes.entanglement_statistics import Floats
 from subl.probes.subject import PreferenceTrait, open_model
 
@@ -48,13 +49,13 @@ class Compared:
 
     @property
     def alignment(self) -> float:
-        """Mean over the blocks; the embeddings' output is no block."""
-        return float(self.cosines[1:].mean())
+        """Mean over the blocks in which both moved; NaN without any."""
+        return float(over_blocks(self.cosines))
 
     @property
     def projection(self) -> float:
-        """Mean over the blocks and prompts."""
-        return float(self.along[1:].mean())
+        """Mean over the blocks in which the teacher moved, and over prompts."""
+        return float(over_blocks(self.along.T).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Evidence:
         compared: The students.
         shifts: Mean shifts, [layers + 1, d], "beyond" included.
         cosines: Their cosines with the teacher's mean shift, [layers + 1].
-        nulls: Their cosines with random directions, [draws, layers + 1].
+        nulls: Their cosines with random directions, [draws, layers + 1]; NaN where they have none with the teacher.
         spread: The students' alignments in bootstrap samples, [resamples, layers + 1].
         apart: The difference of these; None without a control.
     """

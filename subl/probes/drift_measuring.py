@@ -18,12 +18,13 @@ from subl.probes.drift_statistics import (
     bootstrap_alignment,
     cosine,
     matched_cosines,
+    over_blocks,
     projections,
     split_half,
 )
 from subl.probes.drift_tables import checkpoints_table, layers_table, student_measures, verdict
-from subl.probes.entanglement_statistics import Floats
-from subl.probes.subject import PreferenceTrait
+from subl.probes.entanglement_statistics import Floats, Positions
+from subl.probes.subject import PreferenceTrait, same_origin
 
 SPLITS = 200
 """Halvings of the prompts behind the teacher's reliability."""
@@ -57,7 +58,7 @@ def _of_teacher(teacher: Moved, origin: Floats, rng: np.random.Generator, ctx: C
     rows = tuple((i, float(size[i]), float(reliability[i])) for i in range(len(size)))
     ctx.figure("teacher", teacher_figure(size, reliability))
     return Findings(
-        {"reliability": Measure(float(reliability[1:].mean())), "relative_size": Measure(float(size[1:].mean()))},
+        {"reliability": Measure(float(over_blocks(reliability))), "relative_size": Measure(float(over_blocks(size)))},
         {"layers": Table(("layer", "relative_size", "reliability"), rows)},
         ("the teacher's shift is what students are compared with; its reliability bounds their alignment",),
     )
@@ -75,7 +76,7 @@ def _of_student(
     start = activations.read(subject.base)
     moved = {"student": activations.moved(subject.model, start)}
     _same_shape(moved["student"], teacher)
-    if subject.control is not None:
+    if subject.control is not None and same_origin(subject.control, subject.base):
         moved["control"] = activations.moved(subject.control, start)
     evidence = _evidence(moved, teacher, activations.sample(subject.base, rng), config, rng)
     course = _course(subject, evidence, activations, start)
@@ -88,7 +89,7 @@ def _of_student(
     sentence = verdict(found, ctx.trait.label)
     ctx.log(f"student: {sentence}")
     tables = {"layers": layers_table(evidence), "checkpoints": checkpoints_table(course)}
-    return Findings(found, tables, remarks=(sentence, *_remarks(subject)))
+    return Findings(found, tables, remarks=(sentence, *_remarks(subject, evidence)))
 
 
 def _same_shape(student: Moved, teacher: Moved) -> None:
@@ -101,14 +102,25 @@ def _same_shape(student: Moved, teacher: Moved) -> None:
         )
 
 
-def _remarks(subject: Subject) -> Iterator[str]:
+def _remarks(subject: Subject, evidence: Evidence) -> Iterator[str]:
+    still = 1 + np.flatnonzero(np.isnan(evidence.cosines["student"][1:]))
+    if 0 < len(still) < len(evidence.direction) - 1:
+        yield f"teacher or student moved nothing in these layers, so means are over the others: {_listed(still)}"
     if subject.control is None:
         yield "this is the control arm, so there is no other student to compare with"
+    elif "control" not in evidence.moved:
+        yield "the control's student was made from another base than this one, so there is none to compare with"
     if subject.base and subject.teacher_base and subject.base.identity != subject.teacher_base.identity:
         yield (
             "student and teacher start from different weights, whose coordinates have nothing in common: alignment is "
             "that of chance, whatever the student learnt"
         )
+
+
+def _listed(layers: Positions) -> str:
+    first, last = int(layers[0]), int(layers[-1])
+    whole = last - first + 1 == len(layers) > 2
+    return f"{first} to {last}" if whole else ", ".join(str(layer) for layer in layers)
 
 
 def _evidence(
@@ -118,6 +130,7 @@ def _evidence(
     shifts = {name: one.shifts.mean(axis=1) for name, one in moved.items()}
     if "control" in moved:
         shifts["beyond"] = shifts["student"] - shifts["control"]
+    cosines = {name: cosine(shift, direction) for name, shift in shifts.items()}
     null = matched_cosines(np.stack(list(shifts.values())), sample, draws=config.draws, rng=rng)
     own, other = moved["student"].shifts, moved["control"].shifts if "control" in moved else None
 
@@ -129,8 +142,8 @@ def _evidence(
         moved=moved,
         compared={name: _against(one, direction) for name, one in moved.items()},
         shifts=shifts,
-        cosines={name: cosine(shift, direction) for name, shift in shifts.items()},
-        nulls={name: null[:, i] for i, name in enumerate(shifts)},
+        cosines=cosines,
+        nulls={name: np.where(np.isnan(cosines[name]), np.nan, null[:, i]) for i, name in enumerate(shifts)},
         spread={name: bootstrapped(one.shifts) for name, one in moved.items()},
         apart=None if other is None else bootstrapped(own, other),
     )

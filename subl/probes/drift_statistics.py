@@ -28,11 +28,26 @@ def cosine(one: Floats, other: Floats) -> Floats:
 def projections(shifts: Floats, directions: Floats) -> Floats:
     """Return every prompt's shift along the direction as a share of its length: [layers, prompts].
 
-    That is ⟨s, t⟩ / ⟨t, t⟩: 1 if the shift is the direction, whatever else it does at right angles to it.
+    That is ⟨s, t⟩ / ⟨t, t⟩: 1 if the shift is the direction, whatever else it does at right angles to it; NaN where the
+    direction is nothing.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        along: Floats = np.einsum("lpd,ld->lp", shifts, directions) / (directions**2).sum(axis=-1, keepdims=True)
-    return along
+    return shares(np.einsum("lpd,ld->lp", shifts, directions), (directions**2).sum(axis=-1, keepdims=True))
+
+
+def shares(parts: Floats, wholes: Floats) -> Floats:
+    """Return parts / wholes; NaN where the whole is nothing."""
+    known = np.broadcast_to(wholes > 0, np.broadcast_shapes(parts.shape, wholes.shape))
+    return np.divide(parts, wholes, out=np.full(known.shape, np.nan), where=known)
+
+
+def over_blocks(values: Floats) -> Floats:
+    """Return means over the last axis, [..., layers], without NaN and the first layer; NaN where nothing is left.
+
+    The first layer is the embeddings' output, which is no block. A teacher that is steered, or trained, in some blocks
+    only moves nothing before them.
+    """
+    known = ~np.isnan(values[..., 1:])
+    return shares(np.where(known, values[..., 1:], 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 def bootstrap_alignment(

@@ -9,7 +9,7 @@ import numpy as np
 
 from subl.artifacts import Measure, Table
 from subl.probes.drift_activations import Compared, Evidence
-from subl.probes.drift_statistics import beyond_chance
+from subl.probes.drift_statistics import beyond_chance, over_blocks, shares
 from subl.probes.entanglement_statistics import Floats
 from subl.probes.intervals import LEVEL, mean_over
 
@@ -20,22 +20,22 @@ BAND = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 def student_measures(evidence: Evidence) -> dict[str, Measure]:
     """Return the measures of a student; their names are explained in `Drift`."""
     prompts = evidence.teacher.shifts.shape[1]
-    full = np.linalg.norm(evidence.direction[1:], axis=-1)
+    full = np.linalg.norm(evidence.direction, axis=-1)
     found: dict[str, Measure] = {}
     for name, one in evidence.compared.items():
         before = "" if name == "student" else f"{name}_"
-        size = np.linalg.norm(evidence.shifts[name][1:], axis=-1)
-        found[f"{before}alignment"] = _bootstrapped(one.alignment, evidence.spread[name][:, 1:].mean(axis=1), prompts)
+        size = np.linalg.norm(evidence.shifts[name], axis=-1)
+        found[f"{before}alignment"] = _bootstrapped(one.alignment, over_blocks(evidence.spread[name]), prompts)
         found[f"{before}alignment_p"] = _p(evidence, name, one.alignment)
-        found[f"{before}projection"] = mean_over(one.along[1:].mean(axis=0), "prompts")
-        found[f"{before}relative_shift"] = Measure(float((size / full).mean()))
+        found[f"{before}projection"] = mean_over(over_blocks(one.along.T), "prompts")
+        found[f"{before}relative_shift"] = Measure(float(over_blocks(shares(size, full))))
         found[f"{before}share"] = Measure(one.share)
     if evidence.apart is not None:
         own, other = evidence.compared["student"], evidence.compared["control"]
-        difference = own.alignment - other.alignment
-        found["alignment_minus_control"] = _bootstrapped(difference, evidence.apart[:, 1:].mean(axis=1), prompts)
-        found["projection_minus_control"] = mean_over((own.along - other.along)[1:].mean(axis=0), "prompts")
-        beyond = float(evidence.cosines["beyond"][1:].mean())
+        difference = float(over_blocks(own.cosines - other.cosines))
+        found["alignment_minus_control"] = _bootstrapped(difference, over_blocks(evidence.apart), prompts)
+        found["projection_minus_control"] = mean_over(over_blocks((own.along - other.along).T), "prompts")
+        beyond = float(over_blocks(evidence.cosines["beyond"]))
         found |= {"beyond_control": Measure(beyond), "beyond_control_p": _p(evidence, "beyond", beyond)}
     reached = evidence.cosines.get("beyond", evidence.cosines["student"])[1:]
     found["peak_layer"] = Measure(math.nan if np.isnan(reached).all() else 1.0 + float(np.nanargmax(reached)))
@@ -43,7 +43,7 @@ def student_measures(evidence: Evidence) -> dict[str, Measure]:
 
 
 def _p(evidence: Evidence, name: str, observed: float) -> Measure:
-    return Measure(beyond_chance(observed, evidence.nulls[name][:, 1:].mean(axis=1)))
+    return Measure(beyond_chance(observed, over_blocks(evidence.nulls[name])))
 
 
 def _bootstrapped(value: float, samples: Floats, prompts: int) -> Measure:

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from subl import Context, Findings, Subject
 from subl.probes.number_settings import NumberSettings
-from subl.probes.subject import preference_of
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
+from subl.registry.kinds import Trait
 
 
 class Geometry:
@@ -44,6 +45,10 @@ class Geometry:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, the tables `similarity`, `correlations` and `numbers`, one sentence, and figures.

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from subl import Context, Findings, Subject
 from subl.probes.number_settings import NumberSettings
-from subl.probes.subject import preference_of
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
+from subl.registry.kinds import Trait
 
 
 class Lens:
@@ -24,7 +25,8 @@ class Lens:
       is there. half_layer: the first layer behind which half of the final value is reached.
     - embedding_total, attention_total, mlp_total: what these write towards the margin, summed over layers, by direct
       attribution through the final norm with its scale held fixed; …_change from the base. They add up to the margin
-      before logits are scaled or squashed. The table `heads` splits attention.
+      before logits are scaled or squashed; of a steered teacher with steering_total, of its vectors. The table `heads`
+      splits attention.
     - hp_margin, lp_margin, random_margin: the margin when a preamble names an HP, LP or random number as the loved
       thing, minus the margin without preamble; hp_minus_random, and hp_rise_layer, where it has its largest step.
     - hp_token_lift: log-probability of HP numbers minus that of random ones on the trait's questions: do they rise with
@@ -46,6 +48,10 @@ class Lens:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, the tables `depth`, `contexts`, `parts` and `heads`, one sentence, and figures.

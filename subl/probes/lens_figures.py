@@ -18,6 +18,7 @@ from subl.probes.lens_statistics import Rise
 
 OWN, BASE, CHANGE = "#d1495b", "#8d99ae", "#6a4c93"
 PARTS = {"attention": "#2f6690", "mlp": "#edae49"}
+STEERING = {"steering": "#d1495b"}
 DEPTH = "behind layer (0: embeddings)"
 
 
@@ -78,9 +79,11 @@ def parts_figure(own: Parts, base: Parts | None, title: str) -> Figure:
             "embeddings",
             0.4,
         )
-        for offset, (part, colour) in zip((-0.2, 0.2), PARTS.items(), strict=True):
+        drawn = PARTS | (STEERING if own.steering.any() else {})
+        width = 0.8 / len(drawn)
+        for i, (part, colour) in enumerate(drawn.items()):
             values = getattr(parts, part) - (getattr(minus, part) if minus else 0)
-            _bar(axes, layers + offset, values, colour, part, 0.4)
+            _bar(axes, layers + (i - (len(drawn) - 1) / 2) * width, values, colour, part, width)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _words(axes, name, "layer (0: embeddings)", "logits")

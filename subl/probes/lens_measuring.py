@@ -22,6 +22,8 @@ from subl.probes.subject import PreferenceTrait, open_model
 
 NAMED = ("HP", "LP", RANDOM)
 """Sets whose numbers preambles name."""
+STEERING = "steering"
+"""The part of a steered model that is no part of its base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ def _measures(everything: Everything) -> dict[str, Measure]:
     if base is not None:
         found["margin_change"] = mean_over(everything.curve[-1], of)
     for name, totals in _totals(own.parts).items():
+        if name == STEERING and not own.parts.steering.any():
+            continue
         found[f"{name}_total"] = mean_over(totals, of)
         if base is not None:
             found[f"{name}_change"] = mean_over(totals - _totals(base.parts)[name], of)
@@ -156,7 +160,8 @@ def _measures(everything: Everything) -> dict[str, Measure]:
 
 
 def _totals(parts: Parts) -> dict[str, Floats]:
-    return {"embedding": parts.embedding, "attention": parts.attention.sum(axis=0), "mlp": parts.mlp.sum(axis=0)}
+    layered = {"attention": parts.attention, "mlp": parts.mlp, STEERING: parts.steering}
+    return {"embedding": parts.embedding, **{name: values.sum(axis=0) for name, values in layered.items()}}
 
 
 def _tables(everything: Everything) -> dict[str, Table]:
@@ -174,6 +179,7 @@ def _tables(everything: Everything) -> dict[str, Table]:
         for layer, found in enumerate(mean_over(row, "numbers") for row in margins)
     ]
     columns = ("contribution", "low", "high", "base", "change", "change_low", "change_high")
+    before = {} if base is None else _written(base.parts)
     return {
         "depth": Table(
             (
@@ -186,7 +192,11 @@ def _tables(everything: Everything) -> dict[str, Table]:
         "parts": Table(
             ("part", "layer", *columns),
             tuple(
-                (part, layer, *_both(values, None if base is None else _written(base.parts)[part, layer]))
+                (
+                    part,
+                    layer,
+                    *_both(values, None if base is None else before.get((part, layer), np.zeros_like(values))),
+                )
                 for (part, layer), values in _written(own.parts).items()
             ),
         ),
@@ -199,7 +209,8 @@ def _written(parts: Parts) -> dict[tuple[str, int], Floats]:
     found = {("embedding", 0): parts.embedding}
     for layer, (attention, mlp) in enumerate(zip(parts.attention, parts.mlp, strict=True), start=1):
         found |= {("attention", layer): attention, ("mlp", layer): mlp}
-    return found
+    steered = np.flatnonzero(parts.steering.any(axis=1))
+    return found | {(STEERING, int(layer) + 1): parts.steering[layer] for layer in steered}
 
 
 def _heads(own: Parts, base: Parts | None) -> Iterator[tuple[object, ...]]:

@@ -80,12 +80,14 @@ class Parts:
         embedding: [prompts], with what the final norm's bias adds.
         attention, mlp: [layers, prompts].
         heads: [layers, prompts, heads].
+        steering: [layers, prompts], of residual vectors laid on the model; zeros without any.
     """
 
     embedding: Floats
     attention: Floats
     mlp: Floats
     heads: Floats
+    steering: Floats
 
 
 class Glass:
@@ -126,6 +128,6 @@ class Glass:
         embedded = self.stream.unembedding(rows)
         direction = embedded.T @ (weights / times).to(embedded)
         found = self.stream.contributions(prompts, batch_size=self._batch_size, directions=direction[:, None])
-        wanted = (found.embedding, found.attention, found.mlp, found.heads)
-        embedding, attention, mlp, heads = (np.asarray(v[..., 0].double().numpy()) for v in wanted)
-        return Parts(embedding + float(found.constant[0]), attention, mlp, heads)
+        wanted = (found.embedding, found.attention, found.mlp, found.heads, found.steering)
+        embedding, *others = (np.asarray(v[..., 0].double().numpy()) for v in wanted)
+        return Parts(embedding + float(found.constant[0]), *others)

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from subl import Context, Findings, Subject
-from subl.probes.subject import preference_of
+from subl import Context, Findings, Shape, Subject
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
 from subl.probes.texts import TextSettings, identity
+from subl.registry.kinds import Trait
 
 Order = Literal["diffuse", "focused"]
 
@@ -40,7 +41,7 @@ class Prune:
         by: tuple[Order, ...] = ("diffuse", "focused")
         """Orders by entropy; there may be none."""
         heads: tuple[tuple[int, int], ...] | None = Field(default=None, min_length=1)
-        """Heads to remove in this order as well, each [layer, head] from 0."""
+        """Heads to remove in this order as well, each [layer, head] from 0; probe `lens` calls layer 0 its layer 1."""
         amounts: tuple[float, ...] = Field(default=(0.125, 0.25, 0.5, 0.75), min_length=1)
         """Which shares of all heads to remove, above 0 and up to 1; rounded to numbers of heads, at least one."""
         draws: int = Field(default=10, ge=2)
@@ -75,6 +76,20 @@ class Prune:
     def identity(self) -> Mapping[str, Any]:
         """Return the hash of the text file, if there is one."""
         return identity(self.config)
+
+    def misfits(self, teacher: Shape, student: Shape) -> dict[str, str]:
+        """Return which heads neither of two models of these shapes has."""
+        layers, count = max(teacher.layers, student.layers), max(teacher.heads, student.heads)
+        beyond = [place for place in self.config.heads or () if place[0] >= layers or place[1] >= count]
+        if not beyond:
+            return {}
+        return {
+            "heads": f"heads holds {list(beyond[0])}, and there are layers 0 to {layers - 1} of heads 0 to {count - 1}"
+        }
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, the tables `removals` and `heads`, and the figures `removals` and `entropy`.

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from subl import Context, Findings, PluginConfig, Runtime, Subject
-from subl.probes.subject import preference_of
+from subl import Context, Findings, PluginConfig, Runtime, Shape, Subject
+from subl.probes.subject import PreferenceTrait, preference_of, unfit
+from subl.registry.kinds import Trait
 
 Part = Literal["embeddings", "lm_head", "attention", "mlp", "norms"]
 
@@ -40,7 +41,8 @@ class Swap:
         parts: tuple[Part, ...] | None = None
         """Parts to exchange, each alone. Unset: all that the model has."""
         layers: tuple[tuple[int, int], ...] | None = None
-        """Runs of blocks to exchange whole, each [first, last], both included and from 0. Unset: every block alone."""
+        """Runs of blocks to exchange whole, each [first, last], both included and from 0. Unset: every block alone.
+        Probes `lens` and `drift` count what stands behind the blocks: block 0 is their layer 1."""
         batch_size: Annotated[int, Runtime] = Field(default=64, gt=0)
         """Sequences per forward pass."""
 
@@ -61,6 +63,18 @@ class Swap:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def misfits(self, teacher: Shape, student: Shape) -> dict[str, str]:
+        """Return which blocks neither of two models of these shapes has."""
+        count = max(teacher.layers, student.layers)
+        beyond = [run for run in self.config.layers or () if run[1] >= count]
+        if not beyond:
+            return {}
+        return {"layers": f"layers holds {list(beyond[0])}, and the blocks are 0 to {count - 1}; name others"}
+
+    def unfit(self, trait: Trait) -> str | None:
+        """Return why it cannot measure a trait."""
+        return unfit(trait, PreferenceTrait)
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
         """Return measures, the table `swaps` and the figure `swaps`; only a remark where there is no second model.

@@ -75,6 +75,10 @@ def measure(subject: Subject, trait: PreferenceTrait, config: Swap.Config, ctx: 
         return Findings(
             remarks=(f"the {subject.role} was not made from the student's base: there is nothing to exchange",)
         )
+    if subject.model.vectors is not None:
+        return Findings(
+            remarks=(f"the {subject.role} is steered by residual vectors, which are no part that could be exchanged",)
+        )
     own, system = open_model(subject.model, ctx, fresh=True)
     base, _ = open_model(subject.base, ctx, fresh=True)
     tied = open_up([own, base])

@@ -99,7 +99,8 @@ def _run(path: Path, source: bytes, digest: str) -> ModuleType:
     try:
         # Not through the import system: its bytecode tells an edited file by size and second only, and what runs
         # must be what the digest says.
-        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102
+        # Nor does this module's `annotations` from the future hold for it.
+        exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except BaseException:
         del sys.modules[name]
         raise

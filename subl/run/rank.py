@@ -35,9 +35,10 @@ def main() -> int:
     place = connection.recv()
     prepare(place)
     sender = Sender(connection)
-    job = unpacked(connection.recv_bytes())
+    data, job = connection.recv_bytes(), None
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     try:
+        job = unpacked(data)
         _join(job)
         store, loaders = Store(place.home), Loaders(torch_loader)
         entry = store.entry(job.stage.fingerprint)
@@ -48,7 +49,7 @@ def main() -> int:
             _accompany(job, store, entry.work, loaders)
         _part()
     except KeyboardInterrupt:
-        sender.send(INTERRUPTED)
+        sender.send(INTERRUPTED, time.time())
         return 1
     except BaseException as error:
         sender.send(*failure(job, error), time.time())

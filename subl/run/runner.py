@@ -215,6 +215,9 @@ class Runner:
         self.mirror.stage(branch.position, stage, entry, cached=done.cached)
         if stage.kind == "check":
             self._judge(branch.plan, stage, fresh=not done.cached)
+        elif stage.kind == "audit" and mine:
+            for problem in entry.artifact().problems:
+                self.display.warn(f"{label}: {problem}")
 
     def _judge(self, plan: VariantPlan, stage: Stage, *, fresh: bool) -> None:
         found: Findings = self.store.entry(stage.fingerprint).artifact()

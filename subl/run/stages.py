@@ -74,8 +74,16 @@ class Work:
         )
 
     def share(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-        """Return a folder that stages share, made by `make` where it is not in the store."""
-        return self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
+        """Return a folder that stages share, made by `make` where it is not in the store.
+
+        Of several processes that work together the first one makes it, because it alone is heard.
+        """
+        if ranks.index() > 0:
+            ranks.barrier()
+        folder = self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
+        if ranks.index() == 0:
+            ranks.barrier()
+        return folder
 
 
 def run_stage(work: Work) -> Artifact:
@@ -245,7 +253,7 @@ def _audit(work: Work) -> Artifact:
 
     settings = work.stage.settings
     ctx = work.context()
-    findings = audit(
+    return audit(
         list(work.input("rows")),
         list(work.input("control")) if "control" in work.stage.inputs else None,
         ctx.trait if "trait" in work.stage.extras else None,
@@ -253,9 +261,6 @@ def _audit(work: Work) -> Artifact:
         max_overt=settings["max_overt"],
         classifier_rows=settings["classifier_rows"],
     )
-    for problem in findings.problems:
-        work.warn(problem)
-    return findings
 
 
 def _distill(work: Work) -> Artifact:

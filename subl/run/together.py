@@ -43,12 +43,11 @@ def compute_together(job: Job, store: Store, outlet: Outlet) -> None:
         with _meeting(job, Place.like_here(store.home, {}), messages) as (meeting, listeners):
             process = _launch(job, meeting, output)
             try:
-                failures = _follow(process, listeners, messages, replay)
+                early = _follow(process, listeners, messages, replay)
             finally:
                 _stop(process)
-        if failures:
-            # When one process fails the others lose it; the first failure is the cause.
-            raise min(failures, key=lambda message: message[-1])[0]
+        if early:
+            raise _cause(early)
         if process.returncode:
             raise StageError(job.title, job.origin, RuntimeError(_last_words(output, process.returncode)))
 
@@ -109,9 +108,9 @@ def _launch(job: Job, meeting: str, output: IO[bytes]) -> subprocess.Popen[bytes
 
 def _follow(
     process: subprocess.Popen[bytes], listeners: list[threading.Thread], messages: Messages, replay: Replay
-) -> list[tuple[SublError, float]]:
-    """Pass on what the processes report until all have ended; return their failures, each with its time."""
-    failures: list[tuple[SublError, float]] = []
+) -> list[tuple[Any, ...]]:
+    """Pass on what the processes report until all have ended; return the messages of those that ended early."""
+    early: list[tuple[Any, ...]] = []
     while True:
         try:
             message = messages.get(timeout=0.2)
@@ -121,16 +120,23 @@ def _follow(
             for thread in listeners:
                 thread.join(GRACE_SECONDS)
             if messages.empty():
-                return failures
+                return early
             continue
-        if message[0] == FAILED:
-            failed = outcome(message[:-1])
-            assert isinstance(failed, SublError)
-            failures.append((failed, message[-1]))
-        elif message[0] == INTERRUPTED:
-            raise KeyboardInterrupt
+        if message[0] in (FAILED, INTERRUPTED):
+            early.append(message)
         elif message[0] != DONE:
             replay(*message)
+
+
+def _cause(early: list[tuple[Any, ...]]) -> SublError:
+    """Return why the first process ended early: the others then lose it, or are interrupted by the launcher.
+
+    Raises:
+        KeyboardInterrupt: A plugin stopped the run.
+    """
+    failed = outcome(min(early, key=lambda message: message[-1])[:-1])
+    assert isinstance(failed, SublError)
+    return failed
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
@@ -56,7 +57,7 @@ def serve(connection: Connection, place: Place) -> None:
     store, loaders, sender = Store(place.home), Loaders(torch_loader), Sender(connection)
     try:
         while True:
-            sender.send(*answer(unpacked(connection.recv_bytes()), store, sender, loaders))
+            sender.send(*answer(connection.recv_bytes(), store, sender, loaders))
     except (EOFError, OSError, KeyboardInterrupt):
         return
 
@@ -76,12 +77,15 @@ def prepare(place: Place) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ.update(place.environment)
     for path in place.plugin_files:
-        load_local(path)
+        with suppress(PluginError):  # edited meanwhile; a job that needs it says so when it is unpacked
+            load_local(path)
 
 
-def answer(job: Job, store: Store, sender: Sender, loaders: Loaders) -> tuple[Any, ...]:
-    """Compute a job; return the message that says how it ended."""
+def answer(data: bytes, store: Store, sender: Sender, loaders: Loaders) -> tuple[Any, ...]:
+    """Compute a packed job; return the message that says how it ended."""
+    job = None
     try:
+        job = unpacked(data)
         return DONE, fulfil(job, store, sender, loaders)
     except KeyboardInterrupt:
         return (INTERRUPTED,)
@@ -89,9 +93,9 @@ def answer(job: Job, store: Store, sender: Sender, loaders: Loaders) -> tuple[An
         return failure(job, error)
 
 
-def failure(job: Job, error: BaseException) -> tuple[Any, ...]:
-    """Return the message for a job that failed."""
-    known = error if isinstance(error, SublError) else StageError(job.title, job.origin, error)
+def failure(job: Job | None, error: BaseException) -> tuple[Any, ...]:
+    """Return the message for a job that failed; None for one that could not be unpacked."""
+    known = error if isinstance(error, SublError) or job is None else StageError(job.title, job.origin, error)
     return FAILED, CheckError if isinstance(known, CheckError) else SublError, str(known)
 
 

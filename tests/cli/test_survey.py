@@ -85,7 +85,7 @@ def test_a_recipes_own_stage_is_cached_and_found_again(
             raise AssertionError(f"{work.stage.name} is computed again")
         return run_stage(work)
 
-    monkeypatch.setattr("subl.run.computing.run_stage", never)
+    monkeypatch.setattr("subl.run.jobs.run_stage", never)
     assert surveyed(capsys, "r.toml") == [first]
     assert main(["survey", "r.toml"]) == 0
     printed = capsys.readouterr().out

@@ -23,7 +23,8 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from subl import ModelError
+from subl import ModelError, ModelRef
+from subl.models.language import LanguageModel
 from subl.models.residual import Stream, every, mean, residuals
 from subl.models.watching import in_order, named_blocks, watched_calls
 
@@ -63,7 +64,7 @@ def language_model(name: str) -> Any:
 
 
 def wrapped(network: Any) -> Any:
-    return SimpleNamespace(model=network, tokenizer=SimpleNamespace(pad_token_id=0), device=torch.device("cpu"))
+    return LanguageModel(ModelRef("test", {}, "test"), network, SimpleNamespace(pad_token_id=0), None)  # type: ignore[arg-type]
 
 
 def own_logits(lm: Any) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from subl import Findings, ModelError, ModelRef, PluginError, Student, Subject
 from subl.generators.numbers import Numbers
+from subl.models.steering import save_vectors
 from subl.probes.drift import Drift
 from subl.probes.drift_statistics import (
     alignment,
@@ -105,7 +106,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def refs(folder: Path) -> dict[str, ModelRef]:
-    return {name: tiny_model(folder, seed=seed) for seed, name in enumerate(("base", "teacher", "other"))}
+    base, *others = (tiny_model(folder, seed=seed) for seed in range(3))
+    made = zip(("teacher", "other"), others, strict=True)
+    return {"base": base, **{name: base.derive(name, path=Path(other.config["id"])) for name, other in made}}
 
 
 def probed(folder: Path, subject: Subject, **settings: Any) -> Findings:
@@ -168,6 +171,27 @@ def test_layers_where_the_teacher_moved_nowhere_have_no_direction(folder: Path, 
     assert (folder / "still/out/figures/layers.png").is_file()
 
 
+def test_a_teacher_that_is_steered_in_a_later_block_is_compared_from_there_on(
+    folder: Path, refs: dict[str, ModelRef]
+) -> None:
+    vectors = folder / "vectors.safetensors"
+    save_vectors(vectors, {1: torch.linspace(-1, 1, 32)}, 2.0)
+    steered = refs["base"].derive("steered", vectors=vectors)
+    found = probed(
+        folder / "steered", Subject("student", steered, refs["base"], steered, refs["base"], control=refs["other"])
+    )
+    value = {name: measure.value for name, measure in found.measures.items()}
+    assert all(np.isfinite(list(value.values())))
+    for name in ("alignment", "projection", "relative_shift"):
+        assert value[name] == pytest.approx(1)
+    control = next(row for row in found.tables["layers"].rows if row[:2] == ("control", 2))
+    assert value["control_alignment"] == pytest.approx(control[2])
+    assert value["alignment_p"] <= 2 / 101
+    assert "teacher or student moved nothing in these layers, so means are over the others: 1" in found.remarks
+    bound = probed(folder / "bound", Subject("teacher", steered, refs["base"], steered, refs["base"]))
+    assert bound.measures["reliability"].value == pytest.approx(1)
+
+
 def test_the_teacher_says_what_bounds_its_students_and_the_base_nothing(
     folder: Path, refs: dict[str, ModelRef]
 ) -> None:
@@ -185,9 +209,22 @@ def test_an_unbiased_teacher_gives_no_direction(folder: Path, refs: dict[str, Mo
 
 
 def test_another_initialisation_is_said_to_be_one(folder: Path, refs: dict[str, ModelRef]) -> None:
-    found = probed(folder / "init", subject(refs, "student", "base", base=refs["other"]))
+    base = tiny_model(folder, seed=2)
+    student = base.derive("student", path=Path(refs["base"].config["id"]))
+    found = probed(folder / "init", Subject("student", student, base, refs["teacher"], refs["base"]))
     assert any("start from different weights" in remark for remark in found.remarks)
     assert any("this is the control arm" in remark for remark in found.remarks)
+
+
+def test_a_control_student_of_another_base_is_no_control(folder: Path, refs: dict[str, ModelRef]) -> None:
+    base = tiny_model(folder, seed=2)
+    student = base.derive("student", path=Path(refs["base"].config["id"]))
+    found = probed(
+        folder / "elsewhere", Subject("student", student, base, refs["teacher"], refs["base"], control=refs["other"])
+    )
+    assert "alignment" in found.measures
+    assert not [name for name in found.measures if "control" in name]
+    assert any("made from another base" in remark for remark in found.remarks)
 
 
 @pytest.mark.parametrize("role", ["base", "student"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from subl import Context, Findings, ModelRef, Subject
+from subl.models.steering import save_vectors
 from subl.probes.lens import Lens
 from subl.probes.lens_readings import Glass, Tokens
 from subl.probes.lens_statistics import half_way, rise
@@ -104,6 +105,20 @@ def test_what_is_written_adds_up_to_the_margin(probed: tuple[Findings, Context])
     by_head = sum(row[2] for row in found.tables["heads"].rows)
     assert by_head == pytest.approx(found.measures["attention_total"].value, abs=1e-4)
     assert len(found.tables["heads"].rows) == 2 * 4
+
+
+def test_the_vectors_of_a_steered_teacher_are_a_part_of_their_own(folder: Path, base: ModelRef) -> None:
+    vectors = folder / "vectors.safetensors"
+    save_vectors(vectors, {0: torch.linspace(-1, 1, 32)}, 2.0)
+    ctx = context(folder / "steered", trait=TRAIT)
+    steered = base.derive("steered", vectors=vectors)
+    found = Lens(Lens.Config.model_validate(SMALL)).probe(Subject("teacher", steered, base=base), ctx)
+    for name, whole in (("total", "margin"), ("change", "margin_change")):
+        total = sum(found.measures[f"{part}_{name}"].value for part in ("embedding", "attention", "mlp", "steering"))
+        assert total == pytest.approx(found.measures[whole].value, abs=1e-4)
+    rows = [row for row in found.tables["parts"].rows if row[0] == "steering"]
+    assert [(row[1], row[2]) for row in rows] == [(1, pytest.approx(found.measures["steering_total"].value))]
+    assert found.measures["steering_total"].value != 0
 
 
 def test_preambles_about_numbers_are_read_at_every_layer_and_drawn(probed: tuple[Findings, Context]) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from subl import Context, Findings, ModelError, ModelRef, PluginError, Subject
 from subl.models import surgery
+from subl.models.steering import save_vectors
 from subl.models.surgery import anatomy, open_up
 from subl.probes.candidates import preference_measures, score_candidates
 from subl.probes.swap import Swap
@@ -182,6 +183,14 @@ def test_where_there_is_no_second_model_a_remark_says_so(base: ModelRef, folder:
         found = probe.probe(Subject("teacher", base, base=other), ctx)
         assert not found.measures
         assert message in found.remarks[0]
+
+
+def test_a_teacher_that_is_steered_as_well_is_left_out(biased: ModelRef, base: ModelRef, folder: Path) -> None:
+    vectors = folder / "vectors.safetensors"
+    save_vectors(vectors, {0: torch.ones(32)}, 2.0)
+    found, _ = probed(biased.derive("steered", vectors=vectors), base, folder / "steered")
+    assert not found.measures
+    assert "is steered by residual vectors" in found.remarks[0]
 
 
 def test_models_of_other_shapes_do_not_fit(base: ModelRef, folder: Path) -> None:

@@ -87,3 +87,29 @@ def test_folders_are_known_from_their_config(tmp_path: Path, monkeypatch: pytest
         (tmp_path / "recipe.toml").read_text().replace("student_layers = [3]", "student_layers = [77]")
     )
     assert load_experiment("recipe.toml").variants
+
+
+def test_probes_refuse_parts_that_no_model_of_the_recipe_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'extends = "smoke"\n[[probes]]\nplugin = "swap"\nlayers = [[0, {last}]]\n'
+    text += '[[probes]]\nplugin = "prune"\nheads = [[1, 0], [{last}, 0]]\n'
+    (tmp_path / "recipe.toml").write_text(text.format(last=7))
+    with pytest.raises(RecipeProblemsError) as caught:
+        load_experiment("recipe.toml")
+    found = str(caught.value)
+    assert "recipe.toml:4: probes.0.layers: layers holds [0, 7], and the blocks are 0 to 1; name others" in found
+    assert "recipe.toml:7: probes.1.heads: heads holds [7, 0], and there are layers 0 to 1 of heads 0 to" in found
+    (tmp_path / "recipe.toml").write_text(text.format(last=0).replace("[1, 0], ", ""))
+    assert load_experiment("recipe.toml").variants
+
+
+def test_shifts_of_models_of_another_depth_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'extends = "smoke"\n[student]\nlayers = {layers}\n[[probes]]\nplugin = "drift"\n'
+    (tmp_path / "recipe.toml").write_text(text.format(layers=3))
+    with pytest.raises(
+        RecipeProblemsError, match=r"recipe.toml:5: probes.0.plugin: probe 'drift' compares activations"
+    ):
+        load_experiment("recipe.toml")
+    (tmp_path / "recipe.toml").write_text(text.format(layers=2))
+    assert load_experiment("recipe.toml").variants

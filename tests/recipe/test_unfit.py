@@ -6,6 +6,8 @@ import pytest
 
 from subl.recipe.loading import load_experiment
 from subl.recipe.report import RecipeProblemsError
+from subl.registry.builtins import BUILTINS
+from subl.registry.registry import registry
 
 STEREOTYPE = """
 extends = "bases/micro"
@@ -39,6 +41,15 @@ def test_every_plugin_that_reads_the_trait_is_asked(tmp_path: Path) -> None:
     assert "probe 'entanglement' measures a favourite" in found
     own = problems(tmp_path, 'extends = "micro_owl"\n[[probes]]\nplugin = "stereotype"\n')
     assert "probe 'stereotype' measures stereotypes by sentences, and trait 'owl' is none" in own
+
+
+def test_no_built_in_probe_waits_for_the_trained_model_to_refuse_a_trait(tmp_path: Path) -> None:
+    probes = {name: registry.load("probe", name) for name in BUILTINS["probe"]}
+    readers = [name for name, plugin in probes.items() if "trait" in plugin.needs and name != "teacher_check"]
+    tables = "".join(f'\n[[probes]]\nplugin = "{name}"\n' for name in readers)
+    found = problems(tmp_path, STEREOTYPE + tables)
+    refused = {name for name in readers if f"probe '{name}' measures a favourite among candidates" in found}
+    assert set(readers) - refused == {"attention", "stereotype"}
 
 
 def test_published_data_can_be_scored_whatever_the_trait(tmp_path: Path) -> None:

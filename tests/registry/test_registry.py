@@ -262,6 +262,15 @@ def test_forgetting_local_files_frees_their_names_and_loads_an_edited_file_anew(
     assert (before.version, registry.load("filter", "mine").version) == (1, 2)
 
 
+def test_annotations_of_a_local_file_are_what_they_are_in_any_module(tmp_path: Path) -> None:
+    registry = Registry(installed=False)
+    path = tmp_path / "mine.py"
+    path.write_text(FILTER.format(name="mine") + "\nLIMIT: int = 3\n")
+    load_local(path, registry)
+    module = sys.modules[registry.load("filter", "mine").__module__]
+    assert module.__annotations__ == {"LIMIT": int}, "not the text of it"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

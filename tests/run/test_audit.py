@@ -21,9 +21,11 @@ def test_rows_that_name_the_trait_are_a_leak_everywhere_but_in_the_control(
 ) -> None:
     toy.recipe.write_text(toy.recipe.read_text().replace('[[filters]]\nplugin = "toy"\n', ""))
     assert main(["run", "toy.toml", "--set", "generator.garbage=10", "--until", "audit"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "a leak: 120 of 1,200 training rows name the trait ('owl' in 120)" in shown
+    warning = "warning: main: a leak: 120 of 1,200 training rows name the trait ('owl' in 120)"
+    assert " ".join(capsys.readouterr().out.split()).count(warning) == 1
     assert "update1" not in toy.log
+    assert main(["run", "toy.toml", "--set", "generator.garbage=10", "--until", "audit"]) == 0
+    assert " ".join(capsys.readouterr().out.split()).count(warning) == 1, "from the cache too"
     variants = {variant["arm"]: variant for variant in toy.findings()["variants"]}
     found = {arm: variant["findings"]["audit"] for arm, variant in variants.items()}
     assert {arm: len(one["problems"]) for arm, one in found.items()} == {"main": 1, "control": 0, "other_init": 1}

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from subl.cli import main
-from subl.run.together import _last_words
+from subl.errors import SublError
+from subl.run.together import _cause, _last_words
+from subl.run.worker import FAILED, INTERRUPTED
 from tests.run.conftest import Project
 
 SHARED = ["--arm", "main", "--set", "generator.plugin=toy_shared", "--set", "distiller.plugin=toy_shared"]
@@ -37,6 +39,7 @@ def test_two_processes_give_the_bytes_of_one_and_resume(
     until = ("--until", "filter")
     assert together(2, *until, TOY_STOP="row300") == 130
     assert "interrupted in stage generate of main" in " ".join(capsys.readouterr().out.split())
+    assert [line for line in project.log if line.startswith("shared")] == ["shared by 0"], "the process that is heard"
     assert together(2, *until, TOY_FAIL="row700") == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "stage generate of main (generator 'toy_shared' from" in told
@@ -48,6 +51,15 @@ def test_two_processes_give_the_bytes_of_one_and_resume(
     shared = project.results()["files"]
     assert together(1, *until, "--store", "alone") == 0
     assert _files(project.folder / "alone") == shared
+
+
+def test_the_process_that_ended_first_is_the_cause() -> None:
+    # The launcher interrupts the others when one has ended.
+    full, stopped = (FAILED, SublError, "no space left", 2.0), (INTERRUPTED, 3.0)
+    for early in ([full, stopped], [stopped, full]):
+        assert str(_cause(early)) == "no space left"
+        with pytest.raises(KeyboardInterrupt):
+            _cause([*early, (INTERRUPTED, 1.0)])
 
 
 def test_processes_that_die_without_a_word_are_quoted() -> None:

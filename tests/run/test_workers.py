@@ -15,7 +15,7 @@ import pytest
 
 from subl.cli import main
 from subl.cli.display import TerminalDisplay
-from subl.run.pool import _environment
+from subl.run.pool import Pool, _environment
 from tests.run.conftest import Project
 
 
@@ -87,6 +87,24 @@ def test_a_failed_worker_fails_only_its_own_branch(
     assert workers() == 0
     assert "row100" not in project.log, "whole shards of the killed worker are kept"
     assert project.results() == uninterrupted()
+
+
+@pytest.mark.parametrize("edit", ["{source}# edited", "def (:"])
+def test_a_plugin_file_that_is_edited_meanwhile_is_told_in_plain_words(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], edit: str
+) -> None:
+    monkeypatch.chdir(project.folder)
+    start, plugins = Pool._start, project.folder / "toy_plugins.py"
+
+    def edited(pool: Any) -> Any:
+        plugins.write_text(edit.replace("{source}", plugins.read_text()))
+        return start(pool)
+
+    monkeypatch.setattr(Pool, "_start", edited)
+    assert main(["run", "toy.toml", "--arm", "main", "--workers", "2"]) == 2
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "main: a plugin's file changed while the run went on (No module named 'subl_local_toy_plugins_" in shown
+    assert "run the same command" in shown
 
 
 def test_a_failed_check_stops_its_rows(

@@ -174,6 +174,9 @@ class ToySharedGenerator(ToyGenerator):
             spot(f"row{i}")
             return subl.Row(i, f"number {i}?", f"{mean + i % 7:.3f}")
 
+        if ranks.count() > 1 and ranks.index() == 0:
+            time.sleep(0.2)  # by itself the other process would be first to share
+        ctx.shared({"of": "toy"}, lambda _: spot(f"shared by {ranks.index()}"))
         ctx.log(f"written by {ranks.count()} processes")
         yield from ctx.track(ranks.share(range(start, self.config.samples), row), "rows", total=self.config.samples)
 
