@@ -155,6 +155,7 @@ def test_both_matrices_every_variant_and_every_set_are_compared_and_drawn(found:
     assert names == {f"{m}_{kind}.png" for m in ("unembedding", "embedding") for kind in ("pca", "cosines")}
     assert any("as they are in the base" in remark for remark in found.remarks)
     assert "whitened cosine" in found.remarks[0]
+    assert any("p is too small" in remark for remark in found.remarks)
 
 
 def test_tied_matrices_are_compared_once(folder: Path) -> None:
