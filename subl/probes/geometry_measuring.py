@@ -24,7 +24,7 @@ from subl.probes.geometry_statistics import (
     cosines,
     dots,
     permutation_p,
-    random_contrasts,
+    random_differences,
     variants,
 )
 from subl.probes.intervals import mean_over
@@ -162,7 +162,7 @@ def _tests(
     found = {}
     for name, members in sets.one.sets.named().items():
         observed = contrast(members, count) @ values
-        p = permutation_p(observed, random_contrasts(len(members), count, draws=draws, rng=rng) @ values)
+        p = permutation_p(observed, random_differences(values, len(members), draws=draws, rng=rng))
         means, rest = values[members].mean(axis=0), np.delete(values, members, axis=0).mean(axis=0)
         for i, one in enumerate(similar):
             own, alone = 2 * i, 2 * i + 1
