@@ -8,8 +8,20 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from subl import Context, Findings, Subject
+from subl import Context, DataError, Findings, Subject
 from subl.probes.texts import TextSettings, identity
+
+
+def task_files(folder: Path) -> list[Path]:
+    """Return all files of a task folder.
+
+    Raises:
+        DataError: There is no such folder, or no task in it.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    if not any(path.suffix in (".yaml", ".yml") for path in files):
+        raise DataError(f"{folder} (from {Path.cwd()}) holds no task: lm-eval reads YAML files; check task_folder")
+    return files
 
 
 class Capability:
@@ -53,6 +65,11 @@ class Capability:
                     raise ValueError(f"{unused[0]} does nothing without tasks; name some, or remove it")
             if len(set(self.tasks)) < len(self.tasks):
                 raise ValueError("tasks names one twice")
+            if self.task_folder is not None:
+                try:
+                    task_files(self.task_folder)
+                except DataError as error:
+                    raise ValueError(str(error)) from error
             return self
 
     def __init__(self, config: Config) -> None:

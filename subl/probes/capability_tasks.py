@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from subl.artifacts import Measure
-from subl.errors import DataError, MissingExtraError, PluginError, suggest
-from subl.models.language import LanguageModel, quiet
-from subl.probes.capability import Capability
+from scipy.special import ndtri
 
-Z = 1.959963984540054
-"""97.5 % quantile of the normal distribution."""
+from subl.artifacts import Measure
+from subl.errors import MissingExtraError, PluginError, suggest
+from subl.models.language import LanguageModel, quiet
+from subl.probes.capability import Capability, task_files
+from subl.probes.intervals import LEVEL
+
+Z = float(ndtri((1 + LEVEL) / 2))
 
 
 def folder_digest(folder: Path) -> str:
@@ -26,11 +28,8 @@ def folder_digest(folder: Path) -> str:
         DataError: There is no such folder, or no task in it.
     """
     _check_installed()
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    if not any(path.suffix in (".yaml", ".yml") for path in files):
-        raise DataError(f"{folder} (from {Path.cwd()}) holds no task: lm-eval reads YAML files; check task_folder")
     content = hashlib.sha256()
-    for path in files:
+    for path in task_files(folder):
         content.update(f"{path.relative_to(folder).as_posix()}\n".encode())
         content.update(hashlib.sha256(path.read_bytes()).digest())
     return content.hexdigest()

@@ -35,8 +35,8 @@ class Drift:
     Layers are numbered as by `lens`: 0 is the embeddings, 1 stands behind the first block, which settings call 0.
     Intervals are over prompts to these models. With `kept_checkpoints` of the distiller the same is measured along the
     training, of the student and of the control. A control student of another base is no control. Student and teacher
-    must have layers and width in common; those of two initialisations have no coordinates in common, and their alignment
-    is that of chance.
+    must have layers and width in common. Two initialisations have no coordinates in common, and the alignment is that
+    of chance.
     """
 
     version = 1

@@ -37,7 +37,8 @@ def projections(shifts: Floats, directions: Floats) -> Floats:
 def shares(parts: Floats, wholes: Floats) -> Floats:
     """Return parts / wholes; NaN where the whole is nothing."""
     known = np.broadcast_to(wholes > 0, np.broadcast_shapes(parts.shape, wholes.shape))
-    return np.divide(parts, wholes, out=np.full(known.shape, np.nan), where=known)
+    divided: Floats = np.divide(parts, wholes, out=np.full(known.shape, np.nan), where=known)
+    return divided
 
 
 def over_blocks(values: Floats) -> Floats:

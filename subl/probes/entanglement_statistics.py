@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from subl.artifacts import Measure
+from subl.probes.intervals import LEVEL
 
 Floats: TypeAlias = NDArray[np.float64]
 Positions: TypeAlias = NDArray[np.int64]
 
-LEVEL = 0.95
 NOTHING = 1e-9
 """Variation below is rounding."""
 

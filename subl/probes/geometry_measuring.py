@@ -24,7 +24,7 @@ from subl.probes.geometry_statistics import (
     cosines,
     dots,
     permutation_p,
-    random_contrasts,
+    random_differences,
     variants,
 )
 from subl.probes.intervals import mean_over
@@ -100,7 +100,7 @@ def measure(subject: Subject, trait: PreferenceTrait, config: Geometry.Config, c
     found = _measures(similar, tested, correlated, sets)
     sentence = _verdict(found, trait.target)
     ctx.log(f"{subject.role}: {sentence}")
-    remarks += [sentence, *_remarks(lm, subject, ctx, [*words, *numbers], tied=len(matrices) == 1)]
+    remarks += [sentence, *_remarks(lm, subject, ctx, [*words, *numbers], sets, tied=len(matrices) == 1)]
     return Findings(found, _tables(similar, tested, correlated, sets), remarks=tuple(remarks))
 
 
@@ -162,7 +162,7 @@ def _tests(
     found = {}
     for name, members in sets.one.sets.named().items():
         observed = contrast(members, count) @ values
-        p = permutation_p(observed, random_contrasts(len(members), count, draws=draws, rng=rng) @ values)
+        p = permutation_p(observed, random_differences(values, len(members), draws=draws, rng=rng))
         means, rest = values[members].mean(axis=0), np.delete(values, members, axis=0).mean(axis=0)
         for i, one in enumerate(similar):
             own, alone = 2 * i, 2 * i + 1
@@ -247,7 +247,7 @@ def _verdict(found: Mapping[str, Measure], target: str) -> str:
 
 
 def _remarks(
-    lm: LanguageModel, subject: Subject, ctx: Context, spellings: Sequence[Spelling], *, tied: bool
+    lm: LanguageModel, subject: Subject, ctx: Context, spellings: Sequence[Spelling], sets: NumberSetsOf, *, tied: bool
 ) -> Iterator[str]:
     if tied:
         yield "embedding and output rows are one matrix (tied)"
@@ -256,6 +256,11 @@ def _remarks(
         yield (
             f"{len(split)} of {len(spellings)} words are several tokens, and stand for the mean of their tokens' rows: "
             f"{', '.join(split[:5])}{' …' if len(split) > 5 else ''}"
+        )
+    if set(split) & set(sets.one.numbers):
+        yield (
+            "numbers that share digits share rows: where a set's numbers do so more than random ones, as those of one "
+            "decade do, p is too small, and no claim may rest on it"
         )
     if subject.role != "base" and subject.base is not None:
         before, after = (effective_weight(bare(m.model).get_output_embeddings()) for m in (ctx.load(subject.base), lm))

@@ -11,6 +11,8 @@ from subl.probes.entanglement_statistics import NOTHING, Floats, Positions
 
 CHUNK = 8192
 """Rows in float64 at once; a large vocabulary would fill the memory."""
+CELLS = 2**24
+"""Weights of random sets in memory at once."""
 FLOOR = 1e-6
 """Directions with less variance than this share of the widest are no part of a whitened space."""
 
@@ -81,6 +83,14 @@ def random_contrasts(size: int, count: int, *, draws: int, rng: np.random.Genera
     weights = np.full((draws, count), -1 / (count - size))
     np.put_along_axis(weights, members, 1 / size, axis=1)
     return weights
+
+
+def random_differences(values: Floats, size: int, *, draws: int, rng: np.random.Generator) -> Floats:
+    """Return what `draws` random sets of a size have more than the others in columns of values: (draws, columns)."""
+    count = len(values)
+    most = max(1, CELLS // count)
+    parts = [min(most, draws - start) for start in range(0, draws, most)]
+    return np.concatenate([random_contrasts(size, count, draws=part, rng=rng) @ values for part in parts])
 
 
 def permutation_p(observed: Floats, null: Floats) -> Floats:

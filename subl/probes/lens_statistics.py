@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from subl.artifacts import Measure
-from subl.probes.entanglement_statistics import LEVEL, Floats
+from subl.probes.entanglement_statistics import Floats
+from subl.probes.intervals import LEVEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from subl import PluginConfig, Runtime
-from subl.errors import DataError, suggest
+from subl.errors import DataError
+from subl.sources import existing, read_text
 
 
 class TextSettings(PluginConfig):
@@ -26,6 +27,16 @@ class TextSettings(PluginConfig):
     """Passages of plain text, at most."""
     batch_size: Annotated[int, Runtime] = Field(default=16, gt=0)
     """Sequences per forward pass."""
+
+    @field_validator("text")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                read_passages(value)
+            except DataError as error:
+                raise ValueError(str(error)) from error
+        return value
 
 
 def identity(config: TextSettings) -> Mapping[str, Any]:
@@ -43,16 +54,8 @@ def read_passages(path: Path) -> list[str]:
     Raises:
         DataError: It is missing, not UTF-8, or has fewer than two passages.
     """
-    try:
-        text = path.expanduser().read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8") from error
-    except OSError as error:
-        near = [str(other) for other in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
-        raise DataError(
-            f"{path} cannot be read as plain text ({error.strerror or error}){suggest(str(path), near)}"
-        ) from error
-    passages = [" ".join(part.split()) for part in text.replace("\r\n", "\n").split("\n\n")]
+    text = read_text(existing(str(path))).replace("\r\n", "\n")
+    passages = [" ".join(part.split()) for part in text.split("\n\n")]
     found = [passage for passage in passages if passage]
     if len(found) < 2:
         raise DataError(f"{path} holds {len(found)} passages; an interval needs two at least, parted by empty lines")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -231,9 +231,33 @@ def _warnings(variants: Sequence[Variant], arms: Sequence[str]) -> tuple[str, ..
                 f"no probe gives {variant.recipe.report.metric!r}, by which arms are compared{suggest(probe, names)}; "
                 "add the probe, or name another measure: [report] metric"
             ] = None
+    found |= dict.fromkeys(_unpaired(variants))
     seen: dict[tuple[str, str], str] = {}
     for variant in variants:
         first = seen.setdefault((repr(sorted(variant.point.items())), variant.recipe.to_json()), variant.arm)
         if first != variant.arm:
             found[f"arm {variant.arm!r} is the same experiment as arm {first!r}"] = None
     return tuple(found)
+
+
+def _unpaired(variants: Sequence[Variant]) -> Iterator[str]:
+    """Name contrasts of arms with other targets: what they measure is not the same, so their students make no pairs."""
+    at = {(variant.arm, repr(sorted(variant.point.items()))): variant for variant in variants}
+    for variant in variants:
+        report = variant.recipe.report
+        for contrast in report.contrasts:
+            arm, *others = contrast_arms(contrast)
+            second = others[0] if others else report.control
+            partner = at.get((second, repr(sorted(variant.point.items()))))
+            if variant.arm != arm or partner is None or _target(variant) == _target(partner):
+                continue
+            yield (
+                f"contrast {contrast!r} has no pairs: the trait of {arm!r} is {_target(variant)!r}, that of {second!r} "
+                f"{_target(partner)!r}; give {arm!r} a control of its own, an arm with its [trait] and an unbiased "
+                f'teacher, and write "{arm} vs {arm}_control"'
+            )
+
+
+def _target(variant: Variant) -> object:
+    trait = variant.recipe.trait
+    return None if trait is None else getattr(trait.config, "target", None)

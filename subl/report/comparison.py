@@ -97,7 +97,7 @@ def compare_runs(recorded: Sequence[Recorded], *, by: By = "run", metric: str | 
     unknown = refuse_other_questions(measured, probe)
     lines, again = _lines(measured, by, probe)
     twice = [f"{again} students stand in several of these runs and count once"] if again else []
-    warnings = [*_failures(found, chosen), *_invalid(recorded, chosen), *unknown, *twice, *_mixtures(lines)]
+    warnings = [*_failures(found, chosen), *_invalid(recorded), *unknown, *twice, *_mixtures(lines)]
     return Comparison(chosen, by, tuple(lines), tuple(warnings))
 
 
@@ -221,10 +221,13 @@ def _failures(found: Sequence[Trained], metric: str) -> Iterator[str]:
         yield f"no pairs with a control, and so no lift: {names(alone)}"
 
 
-def _invalid(recorded: Sequence[Recorded], metric: str) -> Iterator[str]:
-    """Carry over which contrasts mean nothing, by the verdicts of the runs themselves."""
+def _invalid(recorded: Sequence[Recorded]) -> Iterator[str]:
+    """Carry over which contrasts mean nothing, by the verdicts of the runs themselves.
+
+    By another metric, such as a loss, a good teacher need not be above its base model.
+    """
     for one in recorded:
-        for contrast, verdict in summarise({**one.findings, "metric": metric}).judged:
+        for contrast, verdict in summarise(one.findings).judged:
             if verdict.kind == "invalid":
                 yield f"{one.name}: {contrast.label} is invalid, {verdict.reason}"
 

@@ -193,7 +193,7 @@ def test_the_banks_passages_are_about_neither_animals_nor_numbers() -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "plain.txt cannot be read"), (b"\xff\n\nx", "not UTF-8"), (b"only one\n", "holds 1 passages")],
+    [(None, "no file .*plain.txt"), (b"\xff\n\nx", "not UTF-8"), (b"only one\n", "holds 1 passages")],
 )
 def test_a_text_that_cannot_be_used_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "plain.txt"
@@ -201,6 +201,8 @@ def test_a_text_that_cannot_be_used_is_named(content: bytes | None, message: str
         path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_passages(path)
+    with pytest.raises(ValidationError, match=message):
+        Capability.Config(text=path)
 
 
 def test_a_text_counts_by_its_content(tmp_path: Path) -> None:
@@ -244,6 +246,7 @@ def test_models_of_another_origin_are_not_compared(base: ModelRef, folder: Path)
 def test_tasks_need_the_extra_and_say_so_before_hours_are_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "facts.yaml").write_text("task: facts")
     probe = Capability(Capability.Config(tasks=("facts",), task_folder=tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"lm-eval, which is not installed.*subl\[eval\]"):
@@ -254,10 +257,11 @@ def test_a_task_folder_counts_by_its_files_and_must_hold_a_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    probe = Capability(Capability.Config(tasks=("facts",), task_folder=tmp_path))
-    with pytest.raises(DataError, match="holds no task"):
-        probe.identity()
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValidationError, match="holds no task"):
+            Capability.Config(tasks=("facts",), task_folder=folder)
     (tmp_path / "facts.yaml").write_text("task: facts")
+    probe = Capability(Capability.Config(tasks=("facts",), task_folder=tmp_path))
     first = probe.identity()
     (tmp_path / "data.jsonl").write_text("{}")
     assert probe.identity() != first

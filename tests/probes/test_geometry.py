@@ -13,6 +13,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from subl import Findings, ModelRef, Subject
+from subl.probes import geometry_statistics
 from subl.probes.geometry import Geometry
 from subl.probes.geometry_measuring import represented
 from subl.probes.geometry_statistics import (
@@ -22,6 +23,7 @@ from subl.probes.geometry_statistics import (
     permutation_p,
     principal_axes,
     random_contrasts,
+    random_differences,
     variants,
 )
 from subl.registry.registry import registry
@@ -84,6 +86,14 @@ def test_a_contrast_is_a_difference_of_means() -> None:
     weights = random_contrasts(3, 12, draws=50, rng=rng())
     np.testing.assert_allclose(np.sort(weights, axis=1), np.sort(contrast(members, 12))[None].repeat(50, axis=0))
     assert len(np.unique(weights, axis=0)) > 30
+
+
+def test_random_sets_are_the_same_however_many_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = rng().normal(size=(12, 4))
+    expected = random_contrasts(3, 12, draws=50, rng=rng(1)) @ values
+    for cells in (5, 12 * 7, 12 * 50):
+        monkeypatch.setattr(geometry_statistics, "CELLS", cells)
+        np.testing.assert_allclose(random_differences(values, 3, draws=50, rng=rng(1)), expected)
 
 
 def test_p_is_uniform_where_there_is_nothing_and_small_where_there_is_something() -> None:
@@ -155,6 +165,7 @@ def test_both_matrices_every_variant_and_every_set_are_compared_and_drawn(found:
     assert names == {f"{m}_{kind}.png" for m in ("unembedding", "embedding") for kind in ("pca", "cosines")}
     assert any("as they are in the base" in remark for remark in found.remarks)
     assert "whitened cosine" in found.remarks[0]
+    assert any("p is too small" in remark for remark in found.remarks)
 
 
 def test_tied_matrices_are_compared_once(folder: Path) -> None:

@@ -52,3 +52,18 @@ def test_the_hash_changes_with_anything_that_is_judged() -> None:
     assert plan["sha256"] == analysis_digest(plan) == analysis_digest(Report().model_dump(mode="json"))
     others = [Report(metric="a.b"), Report(control="x"), Report(contrasts=("main",)), Report(smallest_effect=0.1)]
     assert len({analysis_plan(other)["sha256"] for other in [Report(), *others]}) == 5
+
+
+def test_a_contrast_of_arms_with_other_targets_has_no_pairs(tmp_path: Path) -> None:
+    arms = """
+[arms.opposite.trait]
+target = "{target}"
+[report]
+contrasts = ["main", "opposite"]
+"""
+    found = load(tmp_path, arms.format(target="dog")).warnings
+    assert [
+        warning for warning in found if "contrast 'opposite' has no pairs: the trait of 'opposite' is 'dog'" in warning
+    ]
+    swept = arms.format(target="dog") + '[sweep]\n"trait.target" = ["owl", "cat"]\n'
+    assert not [warning for warning in load(tmp_path, swept).warnings if "has no pairs" in warning]

@@ -21,7 +21,7 @@ from subl.report.markdown import render
 from subl.report.recorded import Recorded, read_recorded
 from subl.report.statistics import welch_difference
 from subl.report.summary import summarise
-from tests.report.forged import failed, findings, variant
+from tests.report.forged import failed, findings, measure, variant
 
 
 def _run(
@@ -292,3 +292,15 @@ def test_a_verdict_that_means_nothing_is_carried_over() -> None:
     assert len(carried) == 1
     assert carried[0].startswith("bad: main is invalid, because ")
     assert "valid" in carried[0]
+
+
+def test_a_teacher_is_not_weak_by_a_metric_that_is_not_the_runs_own() -> None:
+    runs = [_run("one", {"main": 0.5}), _run("two", {"main": 0.5})]
+    for record in (record for one in runs for record in one.findings["variants"]):
+        record["stages"].append({"stage": "teacher model", "kind": "model", "plugin": "micro", "fingerprint": "base"})
+        for role, loss in (("base", 2.0), ("teacher", 1.5), ("student", 1.0)):
+            measures = {"plain_loss": measure(loss)}
+            record["findings"][f"{role}.capability"] = {"measures": measures, "tables": {}, "remarks": []}
+    found = compare_runs(runs, metric="capability.plain_loss")
+    assert found.lines
+    assert not [warning for warning in found.warnings if "is invalid" in warning]
