@@ -50,14 +50,18 @@ def draw_shift(summary: Summary, path: Path) -> bool:
     return True
 
 
+_LINES = (AFTER, "#c2571a", "#0b6e4f", "#7a4fa3", "#8b9299")
+
+
 def draw_doses(doses: Sequence[DoseResponse], path: Path) -> None:
     """Draw the lift over one dose, as PNG: a thin line per seed, the mean of an arm as a thick one."""
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots()
-    for dose, color in zip(doses, (AFTER, "#c2571a", "#0b6e4f", "#7a4fa3", "#8b9299"), strict=False):
+    for position, dose in enumerate(doses):
+        color, style = _LINES[position % len(_LINES)], ("-", "--", ":")[position // len(_LINES) % 3]
         for series in dose.lifts.values():
             axes.plot(*zip(*sorted(series.items()), strict=True), color=color, alpha=0.3, linewidth=1, marker=".")
-        axes.plot(*zip(*dose.means, strict=True), color=color, linewidth=2, marker="o", label=dose.arm)
+        axes.plot(*zip(*dose.means, strict=True), color=color, linestyle=style, linewidth=2, marker="o", label=dose.arm)
     if any(dose.per == "doubling" for dose in doses):
         axes.set_xscale("log", base=2)
         axes.set_xticks(doses[0].doses, [f"{x:g}" for x in doses[0].doses])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
+from subl.report import figure
 from subl.report.doses import dose_responses, respond
 from subl.report.matrix import diagonal_p, diagonal_term, fit, trait_matrix
 from subl.report.runs import read_runs
@@ -182,3 +185,12 @@ def test_a_seed_without_one_of_its_teachers_is_left_out_of_the_slope() -> None:
 def test_equal_teachers_give_no_curve_of_their_own() -> None:
     records = [at_intensity(arm, 0, word, 0.5, 0.2) for arm in ("main", "control") for word in ("low", "high")]
     assert dose_responses(read_runs(findings(*records)), "preference.share", "control") == []
+
+
+def test_every_arm_has_its_line_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figure, "_save", lambda sheet, _: drawn.append(sheet))
+    figure.draw_doses([respond(f"a{i}", "x", {"s": {1.0: 0.1, 2.0: 0.2 + i}}) for i in range(7)], tmp_path / "x.png")
+    lines = [line for line in drawn[0].axes[0].get_lines() if str(line.get_label()).startswith("a")]
+    assert [line.get_label() for line in lines] == [f"a{i}" for i in range(7)]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 7
