@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,55 +20,11 @@ from subl.models.language import LanguageModel
 from subl.models.norms import linearised, tolerance
 from subl.models.parts import blocks, part_of
 from subl.models.scoring import Prefixes
+from subl.models.states import Ids, kept, residuals
 from subl.models.steering import read_vectors
 from subl.models.watching import Call, in_order, named_blocks, watched_calls
 
 AFTER = "after the blocks"
-Ids = Sequence[int]
-Read = Callable[[Tensor, Tensor], Tensor]
-"""Takes hidden states (prompts, tokens, d) and the mask (prompts, tokens); returns what to keep, (rows, d)."""
-
-
-def last(hidden: Tensor, _mask: Tensor) -> Tensor:
-    """Read the last token of every prompt: (prompts, d)."""
-    return hidden[:, -1]
-
-
-def mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Read the mean over every prompt's tokens: (prompts, d)."""
-    return (hidden * mask[..., None].to(hidden.dtype)).sum(1) / mask.sum(1, keepdim=True).to(hidden.dtype)
-
-
-def every(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Read all tokens of all prompts one after the other: (tokens, d)."""
-    return hidden[mask.bool()]
-
-
-def residuals(lm: LanguageModel, prefixes: Sequence[Ids], *, batch_size: int, read: Read = last) -> Tensor:
-    """Return the residual stream behind the embeddings and behind every block.
-
-    Args:
-        lm: The model.
-        prefixes: Prompts in tokens.
-        batch_size: Prompts per forward pass; changes speed only.
-        read: Which tokens.
-
-    Returns:
-        float32 at least, on the CPU: (layers + 1, rows, d).
-
-    Raises:
-        ModelError: A block is not run, or does not pass on what the one before wrote.
-    """
-    _, modules = blocks(bare(lm.model))
-    parts: list[Tensor] = []
-    with torch.inference_mode():
-        for start in range(0, len(prefixes), batch_size):
-            batch = Prefixes(lm, prefixes[start : start + batch_size])
-            with watched_calls(named_blocks(modules), len(batch.ids), partial(_read, read, batch.mask)) as calls:
-                batch.run(cache=False)
-            seen = in_order(calls, len(modules))
-            parts.append(torch.stack([seen[0].input, *(call.output for call in seen)]))
-    return torch.cat(parts, dim=1)
 
 
 class Stream:
@@ -195,22 +150,22 @@ class Stream:
             mlp=torch.stack(mlp),
             heads=torch.stack(heads),
             steering=torch.stack(steered),
-            final=_kept(final),
+            final=kept(final),
             constant=constant,
         )
 
     def _projection(self, final: Tensor, directions: Tensor | None) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """Return what is kept of written vectors, (prompts, …, d), and what the final norm's bias adds."""
         if directions is None:
-            return _kept, torch.zeros(final.shape[-1])
+            return kept, torch.zeros(final.shape[-1])
         norm = linearised(self.norm, final)
         directions = directions.to(norm.gain)
         pulled = norm.pull(directions)
 
         def project(values: Tensor) -> Tensor:
-            return _kept((values.to(pulled) @ pulled) / norm.scale.view(-1, *[1] * (values.dim() - 1)))
+            return kept((values.to(pulled) @ pulled) / norm.scale.view(-1, *[1] * (values.dim() - 1)))
 
-        return project, _kept(norm.bias @ directions)
+        return project, kept(norm.bias @ directions)
 
     def _by_head(
         self, branch: _Branch, seen: dict[Any, Call], layer: int, project: Callable[[Tensor], Tensor]
@@ -345,11 +300,3 @@ def _steering(lm: LanguageModel) -> dict[int, Tensor]:
 def _close(one: Tensor, other: Tensor) -> bool:
     slack = tolerance(other.dtype) * float(other.abs().max())
     return bool((one - other).abs().max() <= slack)
-
-
-def _read(read: Read, mask: Tensor, hidden: Tensor) -> Tensor:
-    return _kept(read(hidden, mask))
-
-
-def _kept(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32)).cpu()

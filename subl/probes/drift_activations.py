@@ -12,7 +12,7 @@ from subl.artifacts import ModelRef
 from subl.context import Context
 from subl.errors import ModelError, PluginError
 from subl.models.language import LanguageModel
-from subl.models.residual import every, last, mean, residuals
+from subl.models.states import every, last, mean, residuals
 from subl.probes.candidates import score_candidates
 from subl.probes.drift import Drift
 from subl.probes.drift_statistics import over_blocks

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from subl.models.language import LanguageModel
-from subl.models.residual import Stream, residuals
+from subl.models.residual import Stream
+from subl.models.states import residuals
 from subl.probes.entanglement_statistics import Floats
 from subl.probes.subject import PreferenceTrait
 from subl.traits.tokens import spell

@@ -25,7 +25,8 @@ from transformers import (
 
 from subl import ModelError, ModelRef
 from subl.models.language import LanguageModel
-from subl.models.residual import Stream, every, mean, residuals
+from subl.models.residual import Stream
+from subl.models.states import every, mean, residuals
 from subl.models.watching import in_order, named_blocks, watched_calls
 
 PROMPTS = [[5, 6, 7, 8], [9, 8, 7], [3, 4, 5, 6, 7, 8, 9]]
