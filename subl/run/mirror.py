@@ -30,6 +30,7 @@ class Mirror:
         self._plan = plan
         self._record = record
         self._pending: dict[int, list[MetricPoint]] = {}
+        self._live: dict[int, set[tuple[str, int]]] = {}
         self._tags = {"subl.run": record.id, "subl.folder": str(record.folder)}
         metric = plan.variants[0].variant.recipe.report.metric
         params = {"recipe": plan.experiment.name, "title": plan.experiment.title}
@@ -51,19 +52,17 @@ class Mirror:
         """Pass a running stage's metric on, in batches."""
         pending = self._pending.setdefault(position, [])
         pending.append(_point(f"{_section(stage)}/{metric.name}", metric.value, metric.step))
+        self._live.setdefault(position, set()).add((pending[-1].name, pending[-1].step))
         if len(pending) >= _BATCH:
             self._flush(position)
 
     def stage(self, position: int, stage: Stage, entry: Entry, *, cached: bool) -> None:
-        """Record a finished stage; a cached one replays its metrics, so that runs stay comparable."""
-        key = str(position)
+        """Record a finished stage, with the metrics that an earlier run computed: curves are whole in every run."""
+        key, slug = str(position), _section(stage)
         self._flush(position)
-        if cached:
-            points = [
-                _point(f"{_section(stage)}/{metric.name}", metric.value, metric.step) for metric in entry.metrics()
-            ]
-            self._tracker.metrics(key, points)
-        slug = _section(stage)
+        known = self._live.get(position, set())
+        points = [_point(f"{slug}/{metric.name}", metric.value, metric.step) for metric in entry.metrics()]
+        self._tracker.metrics(key, [point for point in points if (point.name, point.step) not in known])
         self._tracker.tags(
             key, {f"subl.fingerprint.{slug}": stage.fingerprint, f"subl.cached.{slug}": str(cached).lower()}
         )
