@@ -96,6 +96,20 @@ def test_resume_remembers_where_to_stop_and_what_was_renewed(
     assert "probe student" not in project.log
 
 
+def test_a_resumption_can_be_looked_at_without_network(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("--until", "check") == 0
+    monkeypatch.setenv("TOY_OFFLINE", "1")
+    capsys.readouterr()
+    assert main(["resume", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "warning: the hub cannot be asked for the toy" in said.out
+    assert "are not the same as" not in said.err
+    assert main(["resume"]) == 2
+    assert "the hub cannot be asked for the toy" in capsys.readouterr().err
+
+
 def test_an_expectation_that_follows_the_results_is_called_so(project: Project, run: Callable[..., int]) -> None:
     expectation = ["--set", "report.expectation.threshold=0.5"]
     assert run("--set", "sweep.seed=[0, 1, 2]", *expectation) == 0

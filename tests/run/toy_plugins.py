@@ -62,6 +62,8 @@ class ToyModel:
         self.config = config
 
     def identity(self) -> dict[str, object]:
+        if "TOY_OFFLINE" in os.environ:
+            raise subl.ModelError("the hub cannot be asked for the toy")
         return {}
 
     def prepare(self, ctx: subl.Context) -> subl.ModelRef:
