@@ -289,7 +289,7 @@ class _BranchOutlet:
         return self.runner.display.bar(self._named(label), total, done)
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        self.runner.record.event(name, **facts)
+        self.runner.record.event(name, variant=self.branch.plan.label, **facts)
 
     def metric(self, metric: Metric) -> None:
         if not self.branch.ended:
