@@ -167,7 +167,8 @@ def _print_estimate(plan: Plan, store: Store, todo: Collection[str], display: Te
     cost = estimate(plan, store, todo)
     for message in plan.unresolved:
         display.warn(message)
-    display.say(f"to do: {cost.updates:,} optimizer updates, {cost.rows:,} rows to generate")
+    tokens = f" of at most {cost.tokens:,} tokens" if cost.tokens else ""
+    display.say(f"to do: {cost.updates:,} optimizer updates, {cost.rows:,} rows to generate{tokens}")
     if cost.seconds is not None:
         display.say(
             f"about {_duration(cost.seconds)} and {cost.size / 1e6:,.0f} MB, by the past stages of this store"
