@@ -19,6 +19,10 @@ _STATUS: Mapping[Status, RunStatus] = {
     "interrupted": "KILLED",
     "running": "KILLED",
 }
+FILES = ("recipe.json", "environment.json", "analysis.json", "findings.json", "report.html")
+"""Files of the run folder that belong to the parent run."""
+NO_PARAMETERS = ("tracking", "plugins", "needs", "time")
+"""Parts of a recipe that decide nothing."""
 _BATCH = 64
 
 
@@ -42,7 +46,7 @@ class Mirror:
         recipe = json.loads(plan.variant.recipe.to_json())
         params = {
             "arm": plan.variant.arm,
-            **{key: value for key, value in recipe.items() if key not in ("tracking", "plugins", "needs", "time")},
+            **{key: value for key, value in recipe.items() if key not in NO_PARAMETERS},
         }
         self._tracker.start_child(
             str(position), plan.label, params=params, tags={**self._tags, "subl.arm": plan.variant.arm}
@@ -92,7 +96,7 @@ class Mirror:
 
     def finish(self, status: Status) -> None:
         """Close the parent run."""
-        for name in ("recipe.json", "environment.json", "analysis.json", "findings.json", "report.html"):
+        for name in FILES:
             self.file(name)
         self._tracker.finish(_STATUS[status])
 
