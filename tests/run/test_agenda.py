@@ -65,6 +65,24 @@ def test_the_plan_and_the_estimate_show_what_is_downstream_and_stop_at_until(
     assert "to do: 0 optimizer updates, 2,400 rows" in capsys.readouterr().out
 
 
+def test_an_arm_gets_the_control_s_rows_before_another_seed_has_its_turn(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--set", "sweep.seed=[0, 1]", "--arm", "main", "--arm", "control") == 0
+    done = [line.split(" (")[0] for line in capsys.readouterr().out.splitlines() if " done in " in line]
+    long = [each for each in done if each.endswith(("generate", "distill"))]
+    assert long == [
+        "main · seed=0: generate",
+        "control · seed=0: generate",
+        "main · seed=0: distill",
+        "main · seed=1: generate",
+        "control · seed=1: generate",
+        "main · seed=1: distill",
+        "control · seed=0: distill",
+        "control · seed=1: distill",
+    ]
+
+
 def test_a_forced_stage_takes_what_another_run_has_made_meanwhile(
     project: Project, run: Callable[..., int], plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
