@@ -282,7 +282,7 @@ class Runner:
 
 @dataclass(frozen=True, slots=True)
 class _BranchOutlet:
-    """Shows and records what a job of one variant reports; side by side with others, every line says whose it is."""
+    """Shows and records what a job of one variant reports; where there are others, every line says whose it is."""
 
     runner: Runner
     branch: Branch
@@ -305,7 +305,7 @@ class _BranchOutlet:
             self.runner.mirror.live(self.branch.position, self.stage, metric)
 
     def _named(self, message: str) -> str:
-        return message if self.runner.executor.slots == 1 else f"{self.branch.plan.label}: {message}"
+        return message if len(self.runner.plan.variants) == 1 else f"{self.branch.plan.label}: {message}"
 
 
 def project_home(store: Path | None) -> Path:

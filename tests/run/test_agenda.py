@@ -69,7 +69,10 @@ def test_an_arm_gets_the_control_s_rows_before_another_seed_has_its_turn(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--set", "sweep.seed=[0, 1]", "--arm", "main", "--arm", "control") == 0
-    done = [line.split(" (")[0] for line in capsys.readouterr().out.splitlines() if " done in " in line]
+    lines = capsys.readouterr().out.splitlines()
+    kept = [line.partition(" · ")[0] for line in lines if "filter: kept 1,200" in line]
+    assert kept == 2 * ["main", "control"], "whose rows they are"
+    done = [line.split(" (")[0] for line in lines if " done in " in line]
     long = [each for each in done if each.endswith(("generate", "distill"))]
     assert long == [
         "main · seed=0: generate",
