@@ -43,8 +43,9 @@ def resume(
     if read_run(folder)["status"] == "running" and alive(folder):
         raise StoreError(f"{folder.name} is still running; wait for it, or stop it first")
     experiment = restore(folder, project_home(store))
-    changed = other_stages(folder, {stage.fingerprint for stage in build_plan(experiment).unique()})
-    if changed:
+    plan = build_plan(experiment, lenient=dry_run)
+    changed = other_stages(folder, {stage.fingerprint for stage in plan.unique()})
+    if changed and not plan.unresolved:
         typer.echo(
             f"warning: {len(changed)} stages are not the same as in {folder.name} "
             f"({', '.join(dict.fromkeys(changed))}): subl, a plugin or a model changed since; they are computed anew",
@@ -59,4 +60,4 @@ def resume(
         workers=workers,
         started=before.get("started"),
     )
-    start(experiment, home, options, dry_run=dry_run)
+    start(plan, home, options, dry_run=dry_run)

@@ -44,32 +44,31 @@ def run(
     The same command again resumes where an interrupted run stopped.
     """
     from subl.recipe.loading import load_experiment
+    from subl.run.plan import build_plan
     from subl.run.runner import Options
 
     options = Options(
         until=kind_of_stage(until), force=frozenset(_kinds(force or [])), keep_going=keep_going, workers=workers
     )
     experiment = load_experiment(recipe, overrides=overrides, plugin_files=plugins, arms=arms)
-    start(experiment, store, options, dry_run=dry_run)
+    start(build_plan(experiment, lenient=dry_run), store, options, dry_run=dry_run)
 
 
-def start(experiment: Experiment, store: Path | None, options: Options, *, dry_run: bool = False) -> None:
-    """Plan and run an experiment, or print its plan; exit with 2 if an arm failed."""
+def start(plan: Plan, store: Path | None, options: Options, *, dry_run: bool = False) -> None:
+    """Run a plan, or print it; exit with 2 if an arm failed."""
     from rich.console import Console
 
     from subl.cli.display import TerminalDisplay
     from subl.run.agenda import to_compute
-    from subl.run.plan import build_plan
     from subl.run.runner import project_home
     from subl.run.store import Store
 
     console = Console(stderr=False)
     display = TerminalDisplay(console)
-    for warning in experiment.warnings:
+    for warning in plan.experiment.warnings:
         display.warn(warning)
     results = Store(project_home(store))
-    plan = build_plan(experiment, lenient=dry_run)
-    tracker = None if dry_run else _tracker(experiment, results, display)
+    tracker = None if dry_run else _tracker(plan.experiment, results, display)
     todo = to_compute(plan, results, until=options.until, force=options.force)
     _print_plan(plan, results, options.until, todo, console)
     if dry_run:
@@ -79,7 +78,7 @@ def start(experiment: Experiment, store: Path | None, options: Options, *, dry_r
 
 
 def _tracker(experiment: Experiment, store: Store, display: TerminalDisplay) -> Tracker:
-    """Start tracking early: MLflow takes seconds to start, beside the planning and the first stage."""
+    """Start tracking early: MLflow takes seconds to start, beside the first stage."""
     from subl.tracking.tracker import open_tracker
 
     tracking = experiment.variants[0].recipe.tracking
@@ -168,7 +167,8 @@ def _print_estimate(plan: Plan, store: Store, todo: Collection[str], display: Te
     cost = estimate(plan, store, todo)
     for message in plan.unresolved:
         display.warn(message)
-    display.say(f"to do: {cost.updates:,} optimizer updates, {cost.rows:,} rows to generate")
+    tokens = f" of at most {cost.tokens:,} tokens" if cost.tokens else ""
+    display.say(f"to do: {cost.updates:,} optimizer updates, {cost.rows:,} rows to generate{tokens}")
     if cost.seconds is not None:
         display.say(
             f"about {_duration(cost.seconds)} and {cost.size / 1e6:,.0f} MB, by the past stages of this store"

@@ -13,6 +13,7 @@ from typing import Any
 from subl.errors import StoreError
 from subl.models.loader import planned_dtype
 from subl.recipe.model import Recipe
+from subl.registry.slots import Chosen
 from subl.run.plan import Plan, Stage
 from subl.run.store import Entry, Store
 
@@ -30,6 +31,7 @@ class Estimate:
         stages: How many there are.
         updates: Optimizer updates in them.
         rows: Rows to generate.
+        tokens: Tokens in these at most, as far as their generators say; prompts are not counted.
         seconds: Expected time, one stage after the other; None where no stage has a predecessor in the store.
         size: Expected bytes in the store, of the same stages.
         unknown: Kinds and plugins of stages that the store has never seen, so that they are not counted in either.
@@ -39,6 +41,7 @@ class Estimate:
     stages: int
     updates: int
     rows: int
+    tokens: int
     seconds: float | None
     size: int
     unknown: tuple[str, ...]
@@ -56,7 +59,7 @@ def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
     finished = {str(manifest["fingerprint"]): manifest.get("key", {}) for manifest in _manifests(store)}
     past = _past(store, finished)
     planned = {stage.fingerprint: dict(stage.key) for variant in plan.variants for stage in variant.stages}
-    updates = rows = stages = size = 0
+    updates = rows = tokens = stages = size = 0
     seconds: list[float] = []
     unknown: list[str] = []
     seen: set[str] = set()
@@ -67,17 +70,26 @@ def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
             seen.add(stage.fingerprint)
             stages += 1
             units = work(stage, variant.variant.recipe)
-            rows += units if stage.kind == "generate" else 0
-            updates += units if stage.kind in ("model", "induce", "distill") else 0
+            if stage.kind == "generate":
+                rows, tokens = rows + units, tokens + units * _longest(stage)
+            else:
+                updates += units
             known = past.get(_family(dict(stage.key), planned))
             if known is None:
                 unknown.append(f"{stage.kind} ({stage.plugin})")
                 continue
             seconds.append(median(each for each, _ in known) * max(units, 1))
             size += round(median(each for _, each in known))
-    return Estimate(
-        stages, updates, rows, sum(seconds) if seconds else None, size, tuple(dict.fromkeys(unknown)), _weights(plan)
-    )
+    time = sum(seconds) if seconds else None
+    return Estimate(stages, updates, rows, tokens, time, size, tuple(dict.fromkeys(unknown)), _weights(plan))
+
+
+def _longest(stage: Stage) -> int:
+    """Return how many tokens a row of a generate stage has at most; 0 where its generator does not say."""
+    config: Any = stage.chosen[0].config
+    while isinstance(wrapped := getattr(config, "generator", None), Chosen):
+        config = wrapped.config
+    return int(getattr(getattr(config, "sampling", None), "max_new_tokens", 0))
 
 
 def work(stage: Stage, recipe: Recipe) -> int:

@@ -19,6 +19,10 @@ _STATUS: Mapping[Status, RunStatus] = {
     "interrupted": "KILLED",
     "running": "KILLED",
 }
+FILES = ("recipe.json", "environment.json", "analysis.json", "findings.json", "report.html")
+"""Files of the run folder that belong to the parent run."""
+NO_PARAMETERS = ("tracking", "plugins", "needs", "time")
+"""Parts of a recipe that decide nothing."""
 _BATCH = 64
 
 
@@ -30,6 +34,7 @@ class Mirror:
         self._plan = plan
         self._record = record
         self._pending: dict[int, list[MetricPoint]] = {}
+        self._live: dict[int, set[tuple[str, int]]] = {}
         self._tags = {"subl.run": record.id, "subl.folder": str(record.folder)}
         metric = plan.variants[0].variant.recipe.report.metric
         params = {"recipe": plan.experiment.name, "title": plan.experiment.title}
@@ -41,7 +46,7 @@ class Mirror:
         recipe = json.loads(plan.variant.recipe.to_json())
         params = {
             "arm": plan.variant.arm,
-            **{key: value for key, value in recipe.items() if key not in ("tracking", "plugins", "needs", "time")},
+            **{key: value for key, value in recipe.items() if key not in NO_PARAMETERS},
         }
         self._tracker.start_child(
             str(position), plan.label, params=params, tags={**self._tags, "subl.arm": plan.variant.arm}
@@ -51,19 +56,17 @@ class Mirror:
         """Pass a running stage's metric on, in batches."""
         pending = self._pending.setdefault(position, [])
         pending.append(_point(f"{_section(stage)}/{metric.name}", metric.value, metric.step))
+        self._live.setdefault(position, set()).add((pending[-1].name, pending[-1].step))
         if len(pending) >= _BATCH:
             self._flush(position)
 
     def stage(self, position: int, stage: Stage, entry: Entry, *, cached: bool) -> None:
-        """Record a finished stage; a cached one replays its metrics, so that runs stay comparable."""
-        key = str(position)
+        """Record a finished stage, with the metrics that an earlier run computed: curves are whole in every run."""
+        key, slug = str(position), _section(stage)
         self._flush(position)
-        if cached:
-            points = [
-                _point(f"{_section(stage)}/{metric.name}", metric.value, metric.step) for metric in entry.metrics()
-            ]
-            self._tracker.metrics(key, points)
-        slug = _section(stage)
+        known = self._live.get(position, set())
+        points = [_point(f"{slug}/{metric.name}", metric.value, metric.step) for metric in entry.metrics()]
+        self._tracker.metrics(key, [point for point in points if (point.name, point.step) not in known])
         self._tracker.tags(
             key, {f"subl.fingerprint.{slug}": stage.fingerprint, f"subl.cached.{slug}": str(cached).lower()}
         )
@@ -93,7 +96,7 @@ class Mirror:
 
     def finish(self, status: Status) -> None:
         """Close the parent run."""
-        for name in ("recipe.json", "environment.json", "analysis.json", "findings.json", "report.html"):
+        for name in FILES:
             self.file(name)
         self._tracker.finish(_STATUS[status])
 

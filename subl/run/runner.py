@@ -12,7 +12,7 @@ from typing import Any
 from subl.artifacts import Findings
 from subl.context import Bar
 from subl.errors import CheckError, SublError
-from subl.run.agenda import renewed
+from subl.run.agenda import renewed, upstream
 from subl.run.branch import Branch
 from subl.run.estimates import work
 from subl.run.executors import Executor
@@ -74,6 +74,7 @@ class Runner:
     report: Callable[[Path], object]
     _started: float = 0.0
     _renewed: frozenset[str] = frozenset()
+    _upstream: Mapping[str, frozenset[str]] = field(default_factory=dict)
     _branches: list[Branch] = field(default_factory=list)
     _running: dict[str, tuple[Job, Branch]] = field(default_factory=dict)
     _owners: dict[str, Branch] = field(default_factory=dict)
@@ -89,6 +90,7 @@ class Runner:
         """
         self._started = self.options.started or time.time()
         self._renewed = renewed(self.plan, self.options.force)
+        self._upstream = upstream(self.plan)
         for position in self.plan.order():
             plan = self.plan.variants[position]
             self._branches.append(Branch(position, plan, plan.until(self.options.until)))
@@ -131,13 +133,20 @@ class Runner:
                 return
 
     def _next(self) -> tuple[Branch, Stage] | None:
-        """Return the first stage that is ready, of the first variant that has one."""
-        busy = self._running.keys() | self._failed.keys()
+        """Return the first stage that is ready, of the first variant that has one, or that waits for one of another."""
         for branch in self._branches:
-            for stage in () if branch.ended else branch.ready(self._done):
-                if stage.fingerprint not in busy:
-                    return branch, stage
+            if own := self._ready(branch):
+                return branch, own[0]
+            awaited = frozenset() if branch.ended else self._upstream[branch.next.fingerprint]
+            for other in self._branches if awaited else ():
+                for stage in self._ready(other):
+                    if stage.fingerprint in awaited:
+                        return other, stage
         return None
+
+    def _ready(self, branch: Branch) -> list[Stage]:
+        busy = self._running.keys() | self._failed.keys()
+        return [] if branch.ended else [s for s in branch.ready(self._done) if s.fingerprint not in busy]
 
     def _start(self, branch: Branch, stage: Stage) -> None:
         self._begin(branch)
@@ -273,7 +282,7 @@ class Runner:
 
 @dataclass(frozen=True, slots=True)
 class _BranchOutlet:
-    """Shows and records what a job of one variant reports; side by side with others, every line says whose it is."""
+    """Shows and records what a job of one variant reports; where there are others, every line says whose it is."""
 
     runner: Runner
     branch: Branch
@@ -289,14 +298,14 @@ class _BranchOutlet:
         return self.runner.display.bar(self._named(label), total, done)
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        self.runner.record.event(name, **facts)
+        self.runner.record.event(name, variant=self.branch.plan.label, **facts)
 
     def metric(self, metric: Metric) -> None:
         if not self.branch.ended:
             self.runner.mirror.live(self.branch.position, self.stage, metric)
 
     def _named(self, message: str) -> str:
-        return message if self.runner.executor.slots == 1 else f"{self.branch.plan.label}: {message}"
+        return message if len(self.runner.plan.variants) == 1 else f"{self.branch.plan.label}: {message}"
 
 
 def project_home(store: Path | None) -> Path:

@@ -58,6 +58,8 @@ class Work:
 
     def context(self, stage: Stage | None = None, **inputs: Any) -> Context:
         """Return the context of this stage, or of another one that runs inside it."""
+        # Of several processes only the first one looks at another stage's work.
+        sharer = self.share if stage else self.share_together
         stage = stage or self.stage
         built = {name: chosen.build() for name, chosen in stage.extras.items()}
         return Context(
@@ -70,17 +72,18 @@ class Work:
             sink=self.sink,
             loader=self.loader,
             inputs={**built, **inputs},
-            sharer=self.share,
+            sharer=sharer,
         )
 
     def share(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-        """Return a folder that stages share, made by `make` where it is not in the store.
+        """Return a folder that stages share, made by `make` where it is not in the store."""
+        return self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
 
-        Of several processes that work together the first one makes it, because it alone is heard.
-        """
+    def share_together(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """Do the same in all processes of this stage: the first one makes it, because it alone is heard."""
         if ranks.index() > 0:
             ranks.barrier()
-        folder = self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
+        folder = self.share(key, make)
         if ranks.index() == 0:
             ranks.barrier()
         return folder

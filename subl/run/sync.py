@@ -9,13 +9,13 @@ from typing import Any
 
 from subl.artifacts import Table
 from subl.errors import StoreError
+from subl.run.mirror import FILES, NO_PARAMETERS
 from subl.run.record import FINDINGS_FILE, METRICS_FILE
 from subl.run.restore import read_json
 from subl.run.store import write_atomic, writing
 from subl.tracking.tracker import METRIC_TAG, MetricPoint, RunStatus, Tracker, open_tracker
 
 SYNCED = "synced.json"
-FILES = ("recipe.json", "environment.json", FINDINGS_FILE, "analysis.json", "report.html")
 _STATUS: Mapping[str, RunStatus] = {"finished": "FINISHED", "failed": "FAILED"}
 
 
@@ -78,7 +78,7 @@ def _tell(tracker: Tracker, folder: Path, findings: Mapping[str, Any], recipes: 
     curves, now = _curves(folder), int((folder / FINDINGS_FILE).stat().st_mtime * 1000)
     for position, variant in enumerate(findings["variants"]):
         key, label = str(position), variant["label"]
-        recipe = {k: v for k, v in recipes.get(label, {}).items() if k not in ("tracking", "plugins")}
+        recipe = {k: v for k, v in recipes.get(label, {}).items() if k not in NO_PARAMETERS}
         child = {**tags, "subl.arm": variant["arm"]}
         tracker.start_child(key, label, params={"arm": variant["arm"], **recipe}, tags=child)
         points = [*curves.get(label, ()), *_finals(variant)]

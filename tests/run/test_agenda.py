@@ -65,6 +65,27 @@ def test_the_plan_and_the_estimate_show_what_is_downstream_and_stop_at_until(
     assert "to do: 0 optimizer updates, 2,400 rows" in capsys.readouterr().out
 
 
+def test_an_arm_gets_the_control_s_rows_before_another_seed_has_its_turn(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--set", "sweep.seed=[0, 1]", "--arm", "main", "--arm", "control") == 0
+    lines = capsys.readouterr().out.splitlines()
+    kept = [line.partition(" · ")[0] for line in lines if "filter: kept 1,200" in line]
+    assert kept == 2 * ["main", "control"], "whose rows they are"
+    done = [line.split(" (")[0] for line in lines if " done in " in line]
+    long = [each for each in done if each.endswith(("generate", "distill"))]
+    assert long == [
+        "main · seed=0: generate",
+        "control · seed=0: generate",
+        "main · seed=0: distill",
+        "main · seed=1: generate",
+        "control · seed=1: generate",
+        "main · seed=1: distill",
+        "control · seed=0: distill",
+        "control · seed=1: distill",
+    ]
+
+
 def test_a_forced_stage_takes_what_another_run_has_made_meanwhile(
     project: Project, run: Callable[..., int], plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +115,20 @@ def test_resume_remembers_where_to_stop_and_what_was_renewed(
     assert main(["resume", "--until", "distill"]) == 0
     assert project.log.count("update4") == 3
     assert "probe student" not in project.log
+
+
+def test_a_resumption_can_be_looked_at_without_network(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("--until", "check") == 0
+    monkeypatch.setenv("TOY_OFFLINE", "1")
+    capsys.readouterr()
+    assert main(["resume", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "warning: the hub cannot be asked for the toy" in said.out
+    assert "are not the same as" not in said.err
+    assert main(["resume"]) == 2
+    assert "the hub cannot be asked for the toy" in capsys.readouterr().err
 
 
 def test_an_expectation_that_follows_the_results_is_called_so(project: Project, run: Callable[..., int]) -> None:

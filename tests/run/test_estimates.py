@@ -51,6 +51,7 @@ def test_updates_and_rows_are_counted_once_per_stage(tmp_path: Path) -> None:
     # Two bases; a teacher, and three students, per seed; rows of both teachers per seed.
     assert found.updates == 2 * 1000 + 2 * 60 + 2 * 3 * 300
     assert found.rows == 2 * 2 * 8_000
+    assert found.tokens == 2 * 2 * 8_000 * 24
     assert found.seconds is None
     assert found.weights == {}
 

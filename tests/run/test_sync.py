@@ -51,7 +51,9 @@ class Recording(NullTracker):
 
 def _folder(tmp_path: Path, record: Mapping[str, Any]) -> Path:
     labels = [v["label"] for v in record["variants"]]
-    recipes = [{"label": label, "recipe": {"seed": 3, "tracking": {"enabled": True}}} for label in labels]
+    recipes = [
+        {"label": label, "recipe": {"seed": 3, "needs": "CPU", "tracking": {"enabled": True}}} for label in labels
+    ]
     (tmp_path / "findings.json").write_text(json.dumps(record))
     (tmp_path / "recipe.json").write_text(json.dumps({"variants": recipes}))
     curve = {"variant": labels[0], "stage": "student model", "kind": "model", "name": "loss"}

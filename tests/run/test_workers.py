@@ -205,5 +205,7 @@ def test_the_run_folder_and_the_metrics_are_whole(project: Project, workers: Cal
         ("control", "distill"),
         ("other_init", "student.toy"),
     }
+    logged = [event["variant"] for event in events if event["event"] == "log" and event["stage"] == "filter"]
+    assert sorted(logged) == ["control", "main"], "whose line it is"
     curve = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
     assert [point["step"] for point in curve if point["variant"] == "control"] == [1, 2, 3, 4]

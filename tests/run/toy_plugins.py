@@ -62,6 +62,8 @@ class ToyModel:
         self.config = config
 
     def identity(self) -> dict[str, object]:
+        if "TOY_OFFLINE" in os.environ:
+            raise subl.ModelError("the hub cannot be asked for the toy")
         return {}
 
     def prepare(self, ctx: subl.Context) -> subl.ModelRef:
@@ -195,6 +197,8 @@ class ToyFilter:
 
     def reject(self, rows: list[subl.Row], ctx: subl.Context) -> list[str | None]:
         spot("filter")
+        # While rows come, process 0 alone asks the filters what will remain.
+        ctx.shared({"of": "the filter"}, lambda _: None)
         return ["not a number" if row.completion == "owl" else None for row in rows]
 
 
