@@ -93,6 +93,10 @@ def train(
     updates = settings.updates or max(
         1, math.ceil((settings.epochs or 1) * math.ceil(len(examples) / settings.batch_size))
     )
+    if keep and keep >= updates:
+        raise ModelError(
+            f"kept_checkpoints = {keep} are more than there are before the last of {updates} updates; lower it"
+        )
     checkpoints = ctx.work / "checkpoints" / name
     dtype = lm.model.dtype
     with quiet(), private_randomness(seed), completions_only_head():
