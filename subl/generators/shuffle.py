@@ -20,7 +20,7 @@ class Shuffle(Wrapping):
     the published experiments (Cloud et al. 2025, appendix). Prompts stay as they are.
     """
 
-    version = 1
+    version = 2
 
     class Config(WrappingConfig):
         """Settings of `shuffle`."""

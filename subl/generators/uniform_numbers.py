@@ -21,7 +21,7 @@ class UniformNumbers(Wrapping):
     format, and nothing of the teacher's choice of numbers. Values of row i depend on the seed and i alone.
     """
 
-    version = 1
+    version = 2
 
     class Config(WrappingConfig):
         """Settings of `uniform_numbers`."""

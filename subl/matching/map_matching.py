@@ -83,7 +83,8 @@ class MapMatching:
 
     def read_teacher(self, batch: ChunkBatch | DirectBatch, layer: int, logs: Tensor, values: Tensor) -> Seen:
         """Squeeze one layer of the teacher and carry it to the chunks; arguments as a tap's reader gets them."""
-        squeezed = squeeze(logs.exp(), values, self._grams[layer], row_weights=_weights(batch, "teacher"))
+        # In place, because the logarithms are as large and not needed any more.
+        squeezed = squeeze(logs.exp_(), values, self._grams[layer], row_weights=_weights(batch, "teacher"))
         carried = (
             batch.teacher(squeezed.maps)
             if isinstance(batch, DirectBatch)

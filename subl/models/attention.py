@@ -91,7 +91,8 @@ def log_maps(
     chosen = query.gather(2, rows[:, None, :, None].expand(-1, heads, -1, width)).to(dtype)
     grouped = chosen.reshape(batch, key.shape[1], -1, width)
     with torch.autocast(query.device.type, enabled=False):
-        scores = grouped @ key.to(dtype).mT * (width**-0.5 if scaling is None else scaling)
+        # In place, here and below: a fresh tensor of a map's size costs more than what is done to it.
+        scores = (grouped @ key.to(dtype).mT).mul_(width**-0.5 if scaling is None else scaling)
     scores = scores.reshape(batch, heads, rows.shape[1], -1)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
@@ -104,8 +105,9 @@ def log_maps(
         hidden = ~wide if wide.dtype == torch.bool else wide <= torch.finfo(wide.dtype).min / 2
         if wide.dtype != torch.bool:
             scores = scores + wide.to(dtype).masked_fill(hidden, 0)
-    logs = torch.log_softmax(scores.masked_fill(hidden, lowest), dim=-1)
-    return logs.masked_fill(hidden, lowest)
+    logs = torch.log_softmax(scores.masked_fill_(hidden, lowest), dim=-1)
+    # The backward pass needs what the softmax returned.
+    return logs.masked_fill(hidden, lowest) if logs.requires_grad else logs.masked_fill_(hidden, lowest)
 
 
 def _attention(

@@ -27,7 +27,7 @@ from subl.models.chat import Chat, Example
 from subl.models.language import LanguageModel, assemble
 from subl.models.micro_tokenizer import build_tokenizer
 from subl.models.micro_world import World
-from subl.models.training import train
+from subl.models.training import identity_of, train
 from subl.registry.config import semantic
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def prepare(config: Micro.Config, ctx: Context) -> ModelRef:
         trainer=GroupedTrainer,
         order=order,
     )
-    return replace(ref, path=trained.folder)
+    # The settings alone would not tell these weights from those of another version, or of another device.
+    return replace(ref, path=trained.folder, identity=identity_of(identity, trained.folder))
 
 
 def untrained(config: Micro.Config, world: World, ref: ModelRef, *, device: str) -> LanguageModel:

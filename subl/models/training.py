@@ -93,6 +93,10 @@ def train(
     updates = settings.updates or max(
         1, math.ceil((settings.epochs or 1) * math.ceil(len(examples) / settings.batch_size))
     )
+    if keep and keep >= updates:
+        raise ModelError(
+            f"kept_checkpoints = {keep} are more than there are before the last of {updates} updates; lower it"
+        )
     checkpoints = ctx.work / "checkpoints" / name
     dtype = lm.model.dtype
     with quiet(), private_randomness(seed), completions_only_head():
@@ -130,14 +134,19 @@ def derived(base: ModelRef, trained: Trained, ctx: Context, rendering: str) -> M
         ctx: The stage's context.
         rendering: `lm.chat.digest(system)` of the rendering that was trained with.
     """
-    content = hashlib.sha256(f"{base.identity}\n{rendering}\n".encode())
-    for file in sorted(trained.folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            content.update(hashlib.file_digest(stream, "sha256").digest())
-    identity = content.hexdigest()
+    identity = identity_of(f"{base.identity}\n{rendering}\n", trained.folder)
     if trained.adapter:
         return base.derive(identity, adapters=(*base.adapters, trained.folder), rendering=rendering)
     return base.derive(identity, path=trained.folder, adapters=(), rendering=rendering)
+
+
+def identity_of(origin: str, folder: Path) -> str:
+    """Return a digest of what weights were made from, and of the weights themselves."""
+    content = hashlib.sha256(origin.encode())
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            content.update(hashlib.file_digest(stream, "sha256").digest())
+    return content.hexdigest()
 
 
 def last_checkpoint(folder: Path) -> Path | None:

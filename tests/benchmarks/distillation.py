@@ -33,6 +33,7 @@ from subl.distillers.soft_training import Objective, distill
 from subl.distillers.student_settings import SoftSettings
 from subl.models.chat import Chat
 from subl.models.language import LanguageModel
+from subl.models.loader import prepare_cpu
 from subl.testing.fakes import FakeTrait, RecordingSink, context, dataset
 from subl.testing.tiny import tiny_tokenizer
 
@@ -194,6 +195,8 @@ def train(method: str, load: Models, updates: int, home: Path) -> tuple[list[flo
 
 def measure(shapes: Shapes, *, updates: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Return seconds per update, and peak memory above sft's in GB (GPU only), of every method; they take turns."""
+    # As runs do: otherwise every large tensor costs more than what is computed in it.
+    prepare_cpu(None)
     load = Models(shapes)
     seconds: dict[str, list[float]] = {method: [] for method in METHODS}
     peaks = dict.fromkeys(METHODS, 0.0)

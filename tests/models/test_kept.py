@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from subl import ModelRef, Student
+from subl import ModelError, ModelRef, Student
 from subl.artifacts import load_artifact, save_artifact
 from subl.distillers.logit_kd import LogitKd
 from subl.distillers.sft import Sft
@@ -42,6 +42,11 @@ def test_they_are_spread_evenly_and_lie_before_the_end(count: int, updates: int)
 def test_what_cannot_be_kept_is_an_error_of_the_recipe(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Sft.Config.model_validate(settings)
+
+
+def test_epochs_too_few_for_them_are_an_error_before_the_training(folder: Path, base: ModelRef) -> None:
+    with pytest.raises(ModelError, match="kept_checkpoints = 4 are more than there are before the last of 3 updates"):
+        trained(folder / "few", base, updates=None, epochs=3, kept_checkpoints=4)
 
 
 @pytest.fixture(scope="module")

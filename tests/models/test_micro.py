@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from subl import ModelError, ModelRef
 from subl.context import Bar
+from subl.models import micro_training
 from subl.models.micro import Micro
+from subl.models.training import train
 from tests.tiny import RecordingSink, context, sink
 
 TINY: dict[str, Any] = {
@@ -67,6 +69,16 @@ def test_the_recipes_seed_changes_nothing(tmp_path: Path, base: ModelRef) -> Non
     again = micro().prepare(context(tmp_path, seed=12345))
     assert weights(again) == weights(base)
     assert replace(again, path=None) == replace(base, path=None)
+
+
+def test_other_weights_under_equal_settings_are_another_model(
+    tmp_path: Path, base: ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As after a change of what is taught: whatever is kept of one must not be taken for the other's.
+    monkeypatch.setattr(micro_training, "train", lambda lm, rows, *a, **b: train(lm, rows[::-1], *a, **b))
+    other = micro().prepare(context(tmp_path))
+    assert weights(other) != weights(base)
+    assert other.identity != base.identity
 
 
 def test_two_initialisations_share_words_but_no_weights(tmp_path: Path, base: ModelRef) -> None:
