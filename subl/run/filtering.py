@@ -96,7 +96,8 @@ def forecast(kept: int, seen: int, samples: int, wanted: int) -> Forecast:
     z2 = _Z99**2
     centre = rate + z2 / (2 * seen)
     spread = _Z99 * (rate * (1 - rate) / seen + z2 / (4 * seen**2)) ** 0.5
-    upper = min(1.0, (centre + spread) / (1 + z2 / seen))
+    # Where all are kept the interval ends at 1, which rounding could miss by a hair, and so by a row.
+    upper = 1.0 if kept == seen else min(1.0, (centre + spread) / (1 + z2 / seen))
     remaining = max(samples - seen, 0)
     at_most = kept + upper * remaining
     return Forecast(kept + rate * remaining, at_most, at_most < wanted or (kept == 0 and upper < _BARREN))

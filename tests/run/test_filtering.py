@@ -77,6 +77,10 @@ def test_the_bound_is_wilsons(seen: int, share: float, samples: int, wanted: int
         assert not outlook.hopeless
 
 
+def test_rows_that_are_all_kept_and_just_enough_give_hope() -> None:
+    assert forecast(78, 78, 174, 174).at_most == 174
+
+
 def test_the_classic_failure_is_seen_after_256_rows() -> None:
     assert forecast(0, 256, 800, 1).hopeless, "0 of 800 rows kept"
     assert not forecast(1, 256, 800, 1).hopeless

@@ -22,6 +22,7 @@ def together(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Run the recipe with plugins that share their work."""
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("TOY_LOG", str(project.folder / "log"))
+    monkeypatch.setenv("TOY_SHARE", "yes")
 
     def run(processes: int, *arguments: str, **environment: str) -> int:
         (project.folder / "log").unlink(missing_ok=True)

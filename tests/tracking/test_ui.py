@@ -18,7 +18,11 @@ import pytest
 from subl.cli import main
 from tests.tracking.support import python, reader, wait_for
 
-UI = "import sys; from subl.cli import main; sys.exit(main(['ui', *sys.argv[1:]]))"
+# A shell that starts the tests in the background lets their processes ignore Ctrl-C.
+UI = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from subl.cli import main; sys.exit(main(['ui', *sys.argv[1:]]))"
+)
 
 
 def test_a_folder_without_a_store_is_an_error_that_names_the_way_out(
