@@ -59,11 +59,13 @@ def tiny_tokenizer(architecture: str = "mistral", vocabulary: int = 420) -> Any:
 
 
 def tiny_model(folder: Path, architecture: str = "mistral", *, seed: int = 0, layers: int = 2) -> ModelRef:
-    """Save a tiny random model ("mistral" or "gemma") under `folder`; return its reference."""
+    """Save a tiny random model ("mistral" or "gemma") under `folder`, if it is not there; return its reference."""
     import torch
     from transformers import GemmaConfig, GemmaForCausalLM, MistralConfig, MistralForCausalLM
 
     path = folder / f"{architecture}-{seed}-{layers}"
+    if path.exists():  # another process may be reading it
+        return reference(path)
     tokenizer = tiny_tokenizer(architecture)
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),

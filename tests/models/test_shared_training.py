@@ -30,7 +30,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr[-20_000:]
     prepared(folder / "models")
     return everything(folder / "alone", folder / "models"), [
         json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)
