@@ -35,7 +35,7 @@ Status = Literal["running", "finished", "failed", "interrupted"]
 
 
 class RunRecord:
-    """Writes `<home>/runs/<time>-<name>-<id>/`. Findings are rewritten after every stage, so a kill loses nothing."""
+    """Writes `<home>/runs/<time>-<name>-<id>/`. Findings are rewritten by `write`, which comes before every wait."""
 
     def __init__(self, home: Path, plan: Plan, *, command: list[str], options: Mapping[str, Any] | None = None) -> None:
         self.plan = plan
@@ -44,6 +44,7 @@ class RunRecord:
         self.id = f"{stamp}-{slug}-{secrets.token_hex(3)}"
         self.folder = home / "runs" / self.id
         self.status: Status = "running"
+        self._changed = True
         self._lock = threading.Lock()
         self._variants = [_blank(variant) for variant in plan.variants]
         self._analysis = analysis_plan(plan.variants[0].variant.recipe.report)
@@ -95,12 +96,12 @@ class RunRecord:
             record["updates"] = artifact.updates
             record["rendering"] = artifact.model.rendering
         self._copy_metrics(record, stage, entry)
-        self.write()
+        self._changed = True
 
     def variant_done(self, position: int, status: str, error: str | None = None) -> None:
         """Close a variant."""
         self._variants[position].update(status=status, error=error)
-        self.write()
+        self._changed = True
 
     def variant(self, position: int) -> Mapping[str, Any]:
         """Return what is recorded of a variant."""
@@ -124,13 +125,15 @@ class RunRecord:
         }
 
     def write(self) -> None:
-        """Write findings.json."""
-        with writing(self.folder):
-            write_atomic(self.folder / FINDINGS_FILE, _json(self.findings()))
+        """Write findings.json, unless nothing has changed."""
+        if self._changed:
+            with writing(self.folder):
+                write_atomic(self.folder / FINDINGS_FILE, _json(self.findings()))
+            self._changed = False
 
     def close(self, status: Status) -> None:
         """Write the final status."""
-        self.status = status
+        self.status, self._changed = status, True
         self.event("run", status=status)
         self.write()
         self._events.close()

@@ -128,6 +128,7 @@ class Runner:
             if len(self._running) < self.executor.slots and (found := self._next()) is not None:
                 self._start(*found)
             elif self._running:
+                self.record.write()  # a kill during the wait loses nothing
                 self._take(*self.executor.wait())
             elif not (self._skip_audits() or self._give_up_blocked()):
                 return

@@ -41,6 +41,8 @@ _QUIET = {
 class MlflowTracker:
     """Sends every call to the MLflow process as a line of JSON; the order is kept.
 
+    The process imports MLflow at once, but touches no store before `start`.
+
     Args:
         uri: Tracking server or database.
         experiment: Name of the experiment.
@@ -52,6 +54,7 @@ class MlflowTracker:
         self._warn = warn
         self._uri = uri
         self._home = home
+        self._experiment = experiment
         self._links: Mapping[str, str] = {}
         self._lock = threading.Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
@@ -60,10 +63,11 @@ class MlflowTracker:
             self._worker = _start_worker(self._errors.fileno())
         except OSError as error:
             self._give_up(str(error))
-        self._send("open", uri=uri, experiment=experiment, home=str(home), host=socket.gethostname(), pid=os.getpid())
 
     def start(self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Open the parent run."""
+        """Open the experiment, made if it is not there, and the parent run."""
+        owner = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._send("open", uri=self._uri, experiment=self._experiment, home=str(self._home), **owner)
         self._send("start", name=name, params=flatten(params), tags=_clean_tags(tags))
 
     def start_child(self, key: str, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:

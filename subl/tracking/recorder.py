@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from subl.tracking.links import experiment_links
 from subl.tracking.stores import create_database, reconcile, sqlite_path
@@ -22,6 +26,15 @@ BATCH_METRICS = 1000
 BATCH_PARAMS = 100
 DIGEST_LENGTH = 12
 VIEW_PARAMS = 8
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What is still to be written of a run: every call of the client is a transaction, or a request."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Recorder:
@@ -47,7 +60,8 @@ class Recorder:
         self._experiment = self._open_experiment(local=database is not None)
         self._runs: dict[str | None, str] = {}
         self._open: set[str | None] = set()
-        self._waiting: dict[str, list[Metric]] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._tables: dict[str, list[str]] = {}
         self._children: list[Mapping[str, str]] = []
         self._curves: dict[str, bool] = {}
         self._primary: str | None = None
@@ -65,7 +79,7 @@ class Recorder:
 
     def metrics(self, *, key: str | None, points: Sequence[tuple[str, float, int, int]]) -> None:
         """Keep metrics until `flush`, or write them when a batch is full."""
-        waiting = self._waiting.setdefault(self._runs[key], [])
+        waiting = self._wait(key).metrics
         waiting.extend(Metric(name, value, time_ms, step) for name, value, step, time_ms in points)
         for name, _, step, _ in points:
             self._curves[name] = self._curves.get(name, False) or step > 0
@@ -73,11 +87,16 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Write the metrics that wait."""
+        """Write the metrics, tags and tables that wait."""
         waiting, self._waiting = self._waiting, {}
-        for run_id, metrics in waiting.items():
-            for batch in _batches(metrics, BATCH_METRICS):
-                self._client.log_batch(run_id, metrics=batch)
+        for run_id, calls in waiting.items():
+            if calls.tables:
+                calls.tags[MLFLOW_LOGGED_ARTIFACTS] = self._write_tables(run_id, calls.tables)
+            tags = [RunTag(name, value) for name, value in calls.tags.items()]
+            for batch in _batches(tags, BATCH_PARAMS):
+                self._client.log_batch(run_id, tags=batch)
+            for metrics in _batches(calls.metrics, BATCH_METRICS):
+                self._client.log_batch(run_id, metrics=metrics)
 
     def dataset(self, *, key: str, path: str, name: str, digest: str, rows: int) -> None:
         """Record the training rows as an MLflow input; the rows themselves stay where they are."""
@@ -92,17 +111,16 @@ class Recorder:
         self._client.log_inputs(self._runs[key], datasets=[DatasetInput(data, tags)])
 
     def table(self, *, key: str, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Record a table in the form that MLflow compares across runs."""
-        cells = {column: [row[number] for row in rows] for number, column in enumerate(columns)}
-        self._client.log_table(self._runs[key], cells, f"{name}.json")
+        """Keep a table until `flush`; it will compare side by side across runs."""
+        self._wait(key).tables[f"{name}.json"] = {"columns": columns, "data": rows}
 
     def file(self, *, key: str | None, path: str, folder: str) -> None:
         """Copy a file into the run's artifacts."""
         self._client.log_artifact(self._runs[key], path, folder or None)
 
     def tags(self, *, key: str | None, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._client.log_batch(self._runs[key], tags=[RunTag(name, value) for name, value in tags.items()])
+        """Keep tags until `flush`."""
+        self._wait(key).tags.update(tags)
 
     def finish_child(self, *, key: str | None, status: str) -> None:
         """Close a run."""
@@ -122,6 +140,24 @@ class Recorder:
     def links(self) -> dict[str, str]:
         """Return where a server shows the experiment."""
         return experiment_links(self._uri, self._experiment, self._runs.get(None))
+
+    def _wait(self, key: str | None) -> _Waiting:
+        return self._waiting.setdefault(self._runs[key], _Waiting())
+
+    def _write_tables(self, run_id: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
+        """Write tables as `MlflowClient.log_table` does, all at once; return the tag that lists them.
+
+        That tag is what makes MLflow take a file for a table.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            for name, table in tables.items():
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(pd.DataFrame(**table).to_json(orient="split", index=False), encoding="utf-8")
+            self._client.log_artifacts(run_id, folder)
+        listed = self._tables.setdefault(run_id, [])
+        listed.extend(name for name in tables if name not in listed)
+        return json.dumps([{"path": name, "type": "table"} for name in listed])
 
     def _varying(self) -> list[str]:
         """Return the parameters that tell the children apart, the arm first."""

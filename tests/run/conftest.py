@@ -76,6 +76,12 @@ class Project:
         found: dict[str, Any] = json.loads((newest / "findings.json").read_text())
         return found
 
+    def finished_stages(self) -> set[tuple[str, str]]:
+        """Variant and stage of what the newest run's events say has ended."""
+        newest = sorted((self.folder / ".subl/runs").iterdir())[-1]
+        events = [json.loads(line) for line in (newest / "events.jsonl").read_text().splitlines()]
+        return {(event["variant"], event["stage"]) for event in events if event["event"] == "stage"}
+
     def results(self) -> dict[str, Any]:
         """What must be equal between equal runs: findings and every stored file by hash."""
         store = self.folder / ".subl/store"

@@ -48,6 +48,9 @@ def test_killed_and_resumed_equals_uninterrupted(
 ) -> None:
     killed = project.run(TOY_KILL=moment)
     assert killed.returncode == -signal.SIGKILL
+    variants = project.findings()["variants"]
+    recorded = {(variant["label"], stage["stage"]) for variant in variants for stage in variant["stages"]}
+    assert recorded == project.finished_stages(), "what had ended before the kill is in findings.json"
     resumed = project.run()
     assert resumed.returncode == 0, resumed.stderr
     assert project.results() == uninterrupted()
