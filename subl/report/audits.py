@@ -41,21 +41,29 @@ def first_runs(arms: Sequence[Arm], kind: str) -> Iterator[tuple[str, Run]]:
 
 
 def audit_sentences(arms: Sequence[Arm]) -> Iterator[str]:
-    """Say of all rows that were compared with a control's how far they differ; arms with the same rows come once."""
+    """Say of all rows that were compared with a control's how far they differ; arms with the same words at once."""
     by_rows: dict[tuple[str, ...], list[Arm]] = {}
     for arm in arms:
         prints = tuple(p for run in arm.runs if "auroc" in audited(run) and (p := run.stage(AUDIT)))
         if prints:
             by_rows.setdefault(prints, []).append(arm)
+    by_words: dict[str, list[str]] = {}
     for same in by_rows.values():
         found = [measures for run in same[0].runs if "auroc" in (measures := audited(run))]
-        areas = [measures["auroc"] for measures in found]
-        low, high = (pick(area.value for area in areas) for pick in (min, max))
-        area = size(areas[0], signed=False) if len(areas) == 1 else f"{number(low)} to {number(high)}"
-        yield (
-            f"rows of {names([arm.label for arm in same])}: {_overt(found)}a classifier of n-grams tells them from the "
-            f"control's with AUROC {area} (0.5: not at all)"
+        said = (
+            f"{_overt(found)}a classifier of n-grams tells them from the control's with AUROC "
+            f"{_area([measures['auroc'] for measures in found])} (0.5: not at all)"
         )
+        by_words.setdefault(said, []).extend(arm.label for arm in same)
+    yield from (f"rows of {names(labels)}: {said}" for said, labels in by_words.items())
+
+
+def _area(areas: Sequence[Measure]) -> str:
+    """Return one area with its interval, or the range of several."""
+    if len(areas) == 1:
+        return size(areas[0], signed=False)
+    low, high = (number(pick(area.value for area in areas)) for pick in (min, max))
+    return low if low == high else f"{low} to {high}"
 
 
 def _overt(found: Sequence[Mapping[str, Measure]]) -> str:

@@ -57,6 +57,15 @@ def test_a_leak_makes_verdicts_invalid_and_the_classifier_is_reported_beside() -
         assert "a leak: 12 of 8,000 training rows name the trait" in verdict.reason
 
 
+def test_arms_of_which_the_same_is_true_share_a_sentence_and_equal_areas_a_number() -> None:
+    arms = {"hp": 1.0, "lp": 1.0, "control": None}
+    record = findings(*(_run(arm, seed, 0.1, _audit(0, area), arm) for arm, area in arms.items() for seed in range(2)))
+    said = [sentence for sentence in summarise(record).sentences if sentence.startswith("rows of")]
+    assert len(said) == 1
+    assert said[0].startswith("rows of hp, lp: none names the trait;")
+    assert said[0].endswith("AUROC 1.000 (0.5: not at all)")
+
+
 def test_the_report_has_the_audits_table_and_one_figure_of_rows_that_arms_share(tmp_path: Path) -> None:
     record = _record(12)
     (tmp_path / "findings.json").write_text(json.dumps(record), encoding="utf-8")
