@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,14 +96,14 @@ _LEVELS = ("neutral", "change", "placebo", "sorting", "valid", "left_out")
 
 
 def _save(one: StepOne, folder: Path) -> None:
-    arrays = {name: np.asarray(getattr(one, name)) for name in (*_TEXTS, *_LEVELS)}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(one, name)) for name in (*_TEXTS, *_LEVELS)}
     np.savez(folder / _FILE, **arrays, **asdict(one.sets))
 
 
 def _load(folder: Path) -> StepOne:
     with np.load(folder / _FILE) as kept:
         sets = NumberSets(kept["hp"], kept["lp"], kept["unch"])
-        texts = {name: tuple(kept[name].tolist()) for name in _TEXTS}
-        levels = {name: kept[name] for name in _LEVELS}
-    valid, left_out = float(levels.pop("valid")), int(levels.pop("left_out"))
-    return StepOne(**texts, **levels, sets=sets, valid=valid, left_out=left_out)
+        values: dict[str, Any] = {name: kept[name] for name in _LEVELS}
+        values |= {name: tuple(kept[name].tolist()) for name in _TEXTS}
+    values |= {"valid": float(values["valid"]), "left_out": int(values["left_out"])}
+    return StepOne(**values, sets=sets)
