@@ -26,20 +26,20 @@ class Drift:
     - beyond_control: cosine of (student − control student) with the teacher's shift.
     - …_p: share of random directions that are at least as well aligned, either way. They are drawn with the covariance
       of the base's activations, because directions drawn without it are too easy to beat (p 1.3 to 7 times too small).
-    - peak_layer: where the student is aligned most beyond the control. relative_shift: the student's mean shift as a
-      multiple of the teacher's, whatever its direction.
+    - peak_after_layer: where the student is aligned most beyond the control. relative_shift: the student's mean shift
+      as a multiple of the teacher's, whatever its direction.
     - share, base_share, control_share: the target's share among the candidates, which is the behaviour to compare with.
     - of the teacher: reliability, the cosine between its shifts on two halves of the prompts, which bounds what a
       student can reach; relative_size, its shift as a multiple of the base's activations.
 
-    Layers are numbered as by `lens`: 0 is the embeddings, 1 stands behind the first block, which settings call 0.
-    Intervals are over prompts to these models. With `kept_checkpoints` of the distiller the same is measured along the
-    training, of the student and of the control. A control student of another base is no control. Student and teacher
-    must have layers and width in common. Two initialisations have no coordinates in common, and the alignment is that
-    of chance.
+    Layers are the transformer's blocks, from 0 as everywhere; places in the stream are named "embeddings", "after layer
+    0" and so on, as by `lens`. Intervals are over prompts to these models. With `kept_checkpoints` of the distiller the
+    same is measured along the training, of the student and of the control. A control student of another base is no
+    control. Student and teacher must have layers and width in common. Two initialisations have no coordinates in
+    common, and the alignment is that of chance.
     """
 
-    version = 1
+    version = 2
     needs: ClassVar[tuple[str, ...]] = ("trait", "generator", "base", "teacher", "control")
     biased_teacher: ClassVar[bool] = True
 

@@ -25,7 +25,7 @@ class Moved:
     """How one model's activations differ from its base's.
 
     Args:
-        shifts: [layers + 1, prompts, d]; the first layer is the embeddings' output.
+        shifts: [layers + 1, prompts, d]; the first one is the embeddings' output.
         share: The target's share among the candidates in the model's answers.
     """
 

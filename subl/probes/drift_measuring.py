@@ -10,6 +10,7 @@ import numpy as np
 from subl.artifacts import Findings, Measure, Subject, Table
 from subl.context import Context
 from subl.errors import ModelError
+from subl.probes.depth import place_name
 from subl.probes.drift import Drift
 from subl.probes.drift_activations import Activations, Compared, Evidence, Moved
 from subl.probes.drift_figures import course_figure, layers_figure, teacher_figure
@@ -55,11 +56,11 @@ def measure(subject: Subject, trait: PreferenceTrait, config: Drift.Config, ctx:
 def _of_teacher(teacher: Moved, origin: Floats, rng: np.random.Generator, ctx: Context) -> Findings:
     reliability = split_half(teacher.shifts, splits=SPLITS, rng=rng)
     size = np.linalg.norm(teacher.shifts.mean(axis=1), axis=-1) / np.linalg.norm(origin, axis=-1).mean(axis=1)
-    rows = tuple((i, float(size[i]), float(reliability[i])) for i in range(len(size)))
+    rows = tuple((place_name(i), float(size[i]), float(reliability[i])) for i in range(len(size)))
     ctx.figure("teacher", teacher_figure(size, reliability))
     return Findings(
         {"reliability": Measure(float(over_blocks(reliability))), "relative_size": Measure(float(over_blocks(size)))},
-        {"layers": Table(("layer", "relative_size", "reliability"), rows)},
+        {"layers": Table(("place", "relative_size", "reliability"), rows)},
         ("the teacher's shift is what students are compared with; its reliability bounds their alignment",),
     )
 
@@ -103,9 +104,9 @@ def _same_shape(student: Moved, teacher: Moved) -> None:
 
 
 def _remarks(subject: Subject, evidence: Evidence) -> Iterator[str]:
-    still = 1 + np.flatnonzero(np.isnan(evidence.cosines["student"][1:]))
+    still = np.flatnonzero(np.isnan(evidence.cosines["student"][1:]))
     if 0 < len(still) < len(evidence.direction) - 1:
-        yield f"teacher or student moved nothing in these layers, so means are over the others: {_listed(still)}"
+        yield f"teacher or student moved nothing after these layers, so means are over the others: {_listed(still)}"
     if subject.control is None:
         yield "this is the control arm, so there is no other student to compare with"
     elif "control" not in evidence.moved:

@@ -42,9 +42,9 @@ def shares(parts: Floats, wholes: Floats) -> Floats:
 
 
 def over_blocks(values: Floats) -> Floats:
-    """Return means over the last axis, [..., layers], without NaN and the first layer; NaN where nothing is left.
+    """Return means over the last axis, [..., places], without NaN and the first place; NaN where nothing is left.
 
-    The first layer is the embeddings' output, which is no block. A teacher that is steered, or trained, in some blocks
+    The first place is the embeddings' output, which is no block. A teacher that is steered, or trained, in some blocks
     only moves nothing before them.
     """
     known = ~np.isnan(values[..., 1:])

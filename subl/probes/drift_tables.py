@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from subl.artifacts import Measure, Table
+from subl.probes.depth import place_name
 from subl.probes.drift_activations import Compared, Evidence
 from subl.probes.drift_statistics import beyond_chance, over_blocks, shares
 from subl.probes.entanglement_statistics import Floats
@@ -38,7 +39,7 @@ def student_measures(evidence: Evidence) -> dict[str, Measure]:
         beyond = float(over_blocks(evidence.cosines["beyond"]))
         found |= {"beyond_control": Measure(beyond), "beyond_control_p": _p(evidence, "beyond", beyond)}
     reached = evidence.cosines.get("beyond", evidence.cosines["student"])[1:]
-    found["peak_layer"] = Measure(math.nan if np.isnan(reached).all() else 1.0 + float(np.nanargmax(reached)))
+    found["peak_after_layer"] = Measure(math.nan if np.isnan(reached).all() else float(np.nanargmax(reached)))
     return found
 
 
@@ -54,7 +55,7 @@ def _bootstrapped(value: float, samples: Floats, prompts: int) -> Measure:
 
 
 def layers_table(evidence: Evidence) -> Table:
-    """Return one row for every layer of the student, of the control's, and of what the student has beyond it."""
+    """Return one row for every place in the student, in the control's, and of what the student has beyond it."""
     rows: list[tuple[object, ...]] = []
     for name, values in evidence.cosines.items():
         for layer, value in enumerate(values):
@@ -62,24 +63,30 @@ def layers_table(evidence: Evidence) -> Table:
             ends = np.quantile(evidence.spread[name][:, layer], BAND).tolist() if known else (None, None)
             rows.append(
                 (
-                    *(name, layer, float(value), *ends, beyond_chance(float(value), evidence.nulls[name][:, layer])),
+                    *(
+                        name,
+                        place_name(layer),
+                        float(value),
+                        *ends,
+                        beyond_chance(float(value), evidence.nulls[name][:, layer]),
+                    ),
                     float(evidence.compared[name].along[layer].mean()) if known else None,
                     *(float(np.linalg.norm(v[layer])) for v in (evidence.shifts[name], evidence.direction)),
                 )
             )
-    columns = ("model", "layer", "alignment", "low", "high", "p", "projection", "shift", "teacher_shift")
+    columns = ("model", "place", "alignment", "low", "high", "p", "projection", "shift", "teacher_shift")
     return Table(columns, tuple(rows))
 
 
 def checkpoints_table(course: Mapping[str, Sequence[tuple[int, Compared]]]) -> Table:
-    """Return one row for every kept state and layer."""
+    """Return one row for every kept state and place in the stream."""
     rows = [
-        (name, updates, layer, float(state.cosines[layer]), float(state.along[layer].mean()), state.share)
+        (name, updates, place_name(layer), float(state.cosines[layer]), float(state.along[layer].mean()), state.share)
         for name, states in course.items()
         for updates, state in states[1:]
         for layer in range(len(state.cosines))
     ]
-    return Table(("model", "updates", "layer", "alignment", "projection", "share"), tuple(rows))
+    return Table(("model", "updates", "place", "alignment", "projection", "share"), tuple(rows))
 
 
 def verdict(found: Mapping[str, Measure], target: str) -> str:

@@ -14,18 +14,19 @@ from subl.probes.entanglement_effects import Effects, analyse
 from subl.probes.entanglement_figures import distribution, lengths, matrix, shift_figure, steps
 from subl.probes.entanglement_readings import Reader
 from subl.probes.entanglement_shift import Shift
-from subl.probes.entanglement_steps import neutral_numbers, step_one, step_two
+from subl.probes.entanglement_steps import neutral_numbers, step_two
 from subl.probes.entanglement_tables import measures, set_lines, tables, verdict
 from subl.probes.entanglement_wording import Wording
-from subl.probes.subject import PreferenceTrait, open_model, same_origin
+from subl.probes.number_sets import read_numbers, reader_of
+from subl.probes.subject import PreferenceTrait, same_origin
 
 
 def measure(subject: Subject, trait: PreferenceTrait, config: Entanglement.Config, ctx: Context) -> Findings:
     """Return the findings on one model; see `Entanglement`."""
     wording = Wording.of(trait, config)
     rng = np.random.default_rng(ctx.seed)
-    reader = _reader(subject.model, wording, config, ctx)
-    one = step_one(reader, wording, config)
+    one = read_numbers(subject.model, wording, config, ctx)
+    reader = reader_of(subject.model, wording, config, ctx)
     two = step_two(reader, wording, trait, one, config, rng)
     effects = analyse(one, two, permutations=config.permutations, rng=rng)
     sentence = verdict(effects, trait.target)
@@ -51,17 +52,12 @@ def _shift(
     subject: Subject, base: ModelRef, student: Reader, wording: Wording, config: Entanglement.Config, ctx: Context
 ) -> Shift:
     """Return what training did to the numbers, here and in the control arm, if its student began as the same model."""
-    before = step_one(_reader(base, wording, config, ctx), wording, config)
+    before = read_numbers(base, wording, config, ctx)
     own = neutral_numbers(student, wording, config, before.numbers)
     control = None
     if subject.control is not None and same_origin(subject.control, base):
-        control = neutral_numbers(_reader(subject.control, wording, config, ctx), wording, config, before.numbers)
+        control = neutral_numbers(reader_of(subject.control, wording, config, ctx), wording, config, before.numbers)
     return Shift.between(before, own, control)
-
-
-def _reader(model: ModelRef, wording: Wording, config: Entanglement.Config, ctx: Context) -> Reader:
-    lm, system = open_model(model, ctx)
-    return Reader(lm, system, wording.preambles, ctx, batch_size=config.batch_size)
 
 
 def _remarks(effects: Effects) -> Iterator[str]:

@@ -95,6 +95,10 @@ class StepTwo:
     valid_in_context: float
 
 
+VERSION = 1
+"""Of step 1, which is kept for other stages: raise it with every change of what is measured."""
+
+
 def step_one(reader: Reader, wording: Wording, config: NumberSettings) -> StepOne:
     """Measure what preambles about the targets and the placebos do to every number.
 

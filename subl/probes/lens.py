@@ -13,31 +13,32 @@ from subl.registry.kinds import Trait
 
 
 class Lens:
-    """Reads the trait from the residual stream behind every layer, and attributes it to layers, parts and heads.
+    """Reads the trait from the residual stream after every layer, and attributes it to layers, parts and heads.
 
-    The lens (nostalgebraist 2020) hands what stands behind a layer to the model's own final norm and head, where the
+    The lens (nostalgebraist 2020) hands what stands after a layer to the model's own final norm and head, where the
     answer begins. The direction is the margin: the logit of the target's first tokens minus the mean of its controls'.
     Of a teacher or student everything is also said as the change from its base, because a base prefers things too.
 
     - margin, log_prob: of the finished answer; margin_change from the base.
-    - rise_layer: the layer with the largest step of the margin (of its change from the base, for teacher and student);
-      its interval is over bootstrap samples of the questions, rise_share the share of questions whose own largest step
-      is there. half_layer: the first layer behind which half of the final value is reached.
+    - rise_in_layer: the layer that makes the largest step of the margin (of its change from the base, for teacher and
+      student); its interval is over bootstrap samples of the questions, rise_share the share of questions whose own
+      largest step is there. layers_to_half: how many layers must have run until half of the final value is reached for
+      good; 0 if the embeddings hold it.
     - embedding_total, attention_total, mlp_total: what these write towards the margin, summed over layers, by direct
       attribution through the final norm with its scale held fixed; …_change from the base. They add up to the margin
       before logits are scaled or squashed; of a steered teacher with steering_total, of its vectors. The table `heads`
       splits attention.
     - hp_margin, lp_margin, random_margin: the margin when a preamble names an HP, LP or random number as the loved
-      thing, minus the margin without preamble; hp_minus_random, and hp_rise_layer, where it has its largest step.
+      thing, minus the margin without preamble; hp_minus_random, and hp_rise_in_layer, which makes its largest step.
     - hp_token_lift: log-probability of HP numbers minus that of random ones on the trait's questions: do they rise with
       the trait? Only where these numbers are single tokens.
 
-    Layers are numbered by what stands behind them: 0 is the embeddings, 1 the first block, which settings such as
-    `layers` call 0. HP, LP and random numbers are those of the base, found as by `entanglement`. Intervals are over
+    Layers are the transformer's blocks, from 0 as everywhere; places in the stream are named "embeddings", "after layer
+    0" and so on. HP, LP and random numbers are those of the base, found as by `entanglement`. Intervals are over
     questions, or numbers, in this one model.
     """
 
-    version = 1
+    version = 2
     needs: ClassVar[tuple[str, ...]] = ("trait", "base")
 
     class Config(NumberSettings):

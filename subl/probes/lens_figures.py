@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from subl.probes.depth import label_depth, on_axis
 from subl.probes.entanglement_figures import COLOURS
 from subl.probes.entanglement_statistics import Floats
 from subl.probes.intervals import mean_over
@@ -19,11 +20,11 @@ from subl.probes.lens_statistics import Rise
 OWN, BASE, CHANGE = "#d1495b", "#8d99ae", "#6a4c93"
 PARTS = {"attention": "#2f6690", "mlp": "#edae49"}
 STEERING = {"steering": "#d1495b"}
-DEPTH = "behind layer (0: embeddings)"
+DEPTH = "after layer (emb.: embeddings)"
 
 
 def depth_figure(own: Depth, base: Depth | None, rising: Rise, title: str) -> Figure:
-    """Draw the margin and the target's log-probability by layer, with the spread over questions."""
+    """Draw the margin and the target's log-probability by depth, with the spread over questions."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     if base is not None:
@@ -38,14 +39,14 @@ def depth_figure(own: Depth, base: Depth | None, rising: Rise, title: str) -> Fi
     _words(left, "margin of the target", DEPTH, "logit minus the controls' mean")
     _words(right, "target as the answer's first token", DEPTH, "log-probability (nats)")
     for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label_depth(axes.xaxis, len(own.margin))
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{title} through depth (bands: 95 % over {own.margin.shape[1]} questions)", fontsize=11)
     return figure
 
 
 def contexts_figure(contexts: Mapping[str, Floats], lift: Floats | None, title: str) -> Figure:
-    """Draw what preambles about HP, LP and random numbers do by layer, and whether HP numbers themselves rise."""
+    """Draw what preambles about HP, LP and random numbers do by depth, and whether HP numbers themselves rise."""
     panels = 1 if lift is None else 2
     figure = Figure(figsize=(5.6 * panels, 3.8), layout="constrained")
     grid = figure.subplots(1, panels, squeeze=False)[0]
@@ -57,7 +58,7 @@ def contexts_figure(contexts: Mapping[str, Floats], lift: Floats | None, title: 
         _words(grid[1], "number tokens on the trait's questions", DEPTH, "log-probability, HP minus random (nats)")
     for axes in grid:
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label_depth(axes.xaxis, len(next(iter(contexts.values()))))
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{title}, HP against random numbers (bands: 95 %)", fontsize=11)
     return figure
@@ -70,10 +71,10 @@ def parts_figure(own: Parts, base: Parts | None, title: str) -> Figure:
         shown.append(("change from the base", own, base))
     figure = Figure(figsize=(5.8 * len(shown), 3.8), layout="constrained")
     for axes, (name, parts, minus) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        layers = np.arange(1, len(parts.attention) + 1)
+        layers = np.arange(len(parts.attention))
         _bar(
             axes,
-            np.array([0]),
+            np.array([-1]),
             (parts.embedding - (minus.embedding if minus else 0))[None],
             "#8d99ae",
             "embeddings",
@@ -85,8 +86,8 @@ def parts_figure(own: Parts, base: Parts | None, title: str) -> Figure:
             values = getattr(parts, part) - (getattr(minus, part) if minus else 0)
             _bar(axes, layers + (i - (len(drawn) - 1) / 2) * width, values, colour, part, width)
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _words(axes, name, "layer (0: embeddings)", "logits")
+        label_depth(axes.xaxis, len(layers) + 1)
+        _words(axes, name, "layer (emb.: embeddings)", "logits")
     figure.axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle(f"{title}: direct attribution of the margin (lines: 95 % over questions)", fontsize=11)
     return figure
@@ -103,7 +104,7 @@ def heads_figure(own: Parts, base: Parts | None, title: str) -> Figure:
     for axes, (name, values) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         limit = float(np.abs(values).max()) or 1.0
         image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", origin="lower")
-        axes.set_yticks(range(layers), [str(layer + 1) for layer in range(layers)])
+        axes.set_yticks(range(layers), [str(layer) for layer in range(layers)])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("head")
@@ -115,10 +116,11 @@ def heads_figure(own: Parts, base: Parts | None, title: str) -> Figure:
 
 def _curve(axes: Axes, values: Floats, colour: str, label: str, of: str) -> None:
     found = [mean_over(row, of) for row in values]
-    axes.plot([m.value for m in found], marker="o", ms=3, color=colour, label=label)
+    places = on_axis(len(found))
+    axes.plot(places, [m.value for m in found], marker="o", ms=3, color=colour, label=label)
     if all(m.low is not None for m in found):
         low, high = ([getattr(m, end) for m in found] for end in ("low", "high"))
-        axes.fill_between(range(len(found)), low, high, color=colour, alpha=0.15, lw=0)
+        axes.fill_between(places, low, high, color=colour, alpha=0.15, lw=0)
 
 
 def _bar(axes: Axes, places: NDArray[np.floating], values: Floats, colour: str, label: str, width: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from subl.artifacts import Findings, Measure, ModelRef, Subject, Table
 from subl.context import Context
+from subl.probes.depth import place_name
 from subl.probes.entanglement_effects import RANDOM
 from subl.probes.entanglement_statistics import Floats, Positions, difference
 from subl.probes.entanglement_wording import controls_of
@@ -110,7 +111,7 @@ def _seen(glass: Glass, trait: PreferenceTrait, ctx: Context) -> Seen:
 
 
 def _contexts(glass: Glass, sets: NumberSetsOf, drawn: Mapping[str, Positions], ctx: Context) -> dict[str, Floats]:
-    """Return what preambles about the numbers of each set do to the margin, by layer and number."""
+    """Return what preambles about the numbers of each set do to the margin, by place and number."""
     system, wording = _system(glass, ctx), sets.wording
 
     def margins(slots: Sequence[str | None]) -> Floats:
@@ -134,9 +135,9 @@ def _measures(everything: Everything) -> dict[str, Measure]:
     found = {
         "margin": mean_over(own.depth.margin[-1], of),
         "log_prob": mean_over(own.depth.log_prob[-1], of),
-        "rise_layer": everything.rising.measure(),
+        "rise_in_layer": everything.rising.measure(),
         "rise_share": Measure(everything.rising.share, n=everything.rising.questions),
-        "half_layer": Measure(half_way(everything.curve.mean(axis=1))),
+        "layers_to_half": Measure(half_way(everything.curve.mean(axis=1))),
     }
     if base is not None:
         found["margin_change"] = mean_over(everything.curve[-1], of)
@@ -151,7 +152,7 @@ def _measures(everything: Everything) -> dict[str, Measure]:
     high, rest = everything.contexts["HP"], everything.contexts[RANDOM]
     found["hp_minus_random"] = difference(high[-1], rest[-1], "numbers")
     steps = np.diff(high.mean(axis=1) - rest.mean(axis=1))
-    found["hp_rise_layer"] = Measure(1.0 + float(np.abs(steps).argmax()))
+    found["hp_rise_in_layer"] = Measure(float(np.abs(steps).argmax()))
     if own.depth.lift is not None:
         found["hp_token_lift"] = mean_over(own.depth.lift[-1], of)
         if base is not None and base.depth.lift is not None:
@@ -167,28 +168,28 @@ def _totals(parts: Parts) -> dict[str, Floats]:
 def _tables(everything: Everything) -> dict[str, Table]:
     own, base = everything.own, everything.base
     depth = []
-    for layer, margins in enumerate(own.depth.margin):
+    for place, margins in enumerate(own.depth.margin):
         found = mean_over(margins, "questions")
-        row = (layer, found.value, found.low, found.high, float(own.depth.log_prob[layer].mean()))
-        change = mean_over(everything.curve[layer], "questions") if base else None
-        lift = None if own.depth.lift is None else float(own.depth.lift[layer].mean())
+        row = (place_name(place), found.value, found.low, found.high, float(own.depth.log_prob[place].mean()))
+        change = mean_over(everything.curve[place], "questions") if base else None
+        lift = None if own.depth.lift is None else float(own.depth.lift[place].mean())
         depth.append((*row, *((change.value, change.low, change.high) if change else (None, None, None)), lift))
     contexts = [
-        (layer, name, found.value, found.low, found.high)
+        (place_name(place), name, found.value, found.low, found.high)
         for name, margins in everything.contexts.items()
-        for layer, found in enumerate(mean_over(row, "numbers") for row in margins)
+        for place, found in enumerate(mean_over(row, "numbers") for row in margins)
     ]
     columns = ("contribution", "low", "high", "base", "change", "change_low", "change_high")
     before = {} if base is None else _written(base.parts)
     return {
         "depth": Table(
             (
-                *("layer", "margin", "low", "high", "log_prob"),
+                *("place", "margin", "low", "high", "log_prob"),
                 *("change", "change_low", "change_high", "hp_token_lift"),
             ),
             tuple(depth),
         ),
-        "contexts": Table(("layer", "set", "margin_change", "low", "high"), tuple(contexts)),
+        "contexts": Table(("place", "set", "margin_change", "low", "high"), tuple(contexts)),
         "parts": Table(
             ("part", "layer", *columns),
             tuple(
@@ -204,19 +205,19 @@ def _tables(everything: Everything) -> dict[str, Table]:
     }
 
 
-def _written(parts: Parts) -> dict[tuple[str, int], Floats]:
-    """Return what each part writes, [questions], by part and layer; the embeddings are layer 0."""
-    found = {("embedding", 0): parts.embedding}
-    for layer, (attention, mlp) in enumerate(zip(parts.attention, parts.mlp, strict=True), start=1):
+def _written(parts: Parts) -> dict[tuple[str, int | None], Floats]:
+    """Return what each part writes, [questions], by part and layer; the embeddings are in none."""
+    found: dict[tuple[str, int | None], Floats] = {("embedding", None): parts.embedding}
+    for layer, (attention, mlp) in enumerate(zip(parts.attention, parts.mlp, strict=True)):
         found |= {("attention", layer): attention, ("mlp", layer): mlp}
     steered = np.flatnonzero(parts.steering.any(axis=1))
-    return found | {(STEERING, int(layer) + 1): parts.steering[layer] for layer in steered}
+    return found | {(STEERING, int(layer)): parts.steering[layer] for layer in steered}
 
 
 def _heads(own: Parts, base: Parts | None) -> Iterator[tuple[object, ...]]:
     for layer, values in enumerate(own.heads):
         for head in range(values.shape[1]):
-            yield layer + 1, head, *_both(values[:, head], None if base is None else base.heads[layer, :, head])
+            yield layer, head, *_both(values[:, head], None if base is None else base.heads[layer, :, head])
 
 
 def _both(own: Floats, base: Floats | None) -> tuple[float | None, ...]:
@@ -233,8 +234,8 @@ def _sentence(found: Mapping[str, Measure], everything: Everything, target: str)
     end = found["margin_change" if everything.base else "margin"]
     return (
         f"{target}'s margin over its controls ends at {found['margin'].value:+.2f}; {of} ends at {end.value:+.2f} and "
-        f"has its largest step in layer {where.layer} of {len(everything.curve) - 1} (bootstrap {where.low:.0f} to "
-        f"{where.high:.0f}; {where.share:.0%} of questions); preambles about HP numbers change it by "
+        f"makes its largest step in layer {where.layer} of 0 to {len(everything.curve) - 2} (bootstrap {where.low:.0f} "
+        f"to {where.high:.0f}; {where.share:.0%} of questions); preambles about HP numbers change it by "
         f"{found['hp_margin'].value:+.2f}, about random numbers by {found['random_margin'].value:+.2f} (difference "
         f"{gap.value:+.2f}{'' if gap.low is None else f' [{gap.low:+.2f}, {gap.high:+.2f}]'})"
     )
@@ -242,6 +243,6 @@ def _sentence(found: Mapping[str, Measure], everything: Everything, target: str)
 
 def _remarks(everything: Everything) -> Iterator[str]:
     if everything.base is not None and not everything.curve.any():
-        yield "nothing changed from the base at any layer, so the layer of the largest step means nothing"
+        yield "nothing changed from the base anywhere, so the layer of the largest step means nothing"
     if everything.own.depth.lift is None:
         yield "some of the numbers are several tokens, so the lens does not follow them (hp_token_lift)"

@@ -60,7 +60,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What the lens shows behind the embeddings and every block, [layers + 1, prompts] each.
+    """What the lens shows at the embeddings and after every layer, [layers + 1, prompts] each.
 
     Args:
         margin: Mean logit of the target's first tokens minus the mean over its controls.
@@ -102,7 +102,7 @@ class Glass:
         self.stream.check(example)
 
     def depth(self, prompts: Sequence[Sequence[int]]) -> Depth:
-        """Read every layer at the last token of every prompt."""
+        """Read every place in the stream at the last token of every prompt."""
         states = residuals(self.lm, prompts, batch_size=self._batch_size)
         layers, count, width = states.shape
         read = self.stream.logits(states.view(-1, width), batch_size=self._batch_size)

@@ -1,4 +1,4 @@
-"""Where a curve over depth rises, from arrays alone: rows are layers, columns are questions."""
+"""Where a curve over depth rises, from arrays alone: rows are places (see `depth`), columns are questions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from subl.probes.intervals import LEVEL
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """The layer with the largest step.
+    """The layer that makes the largest step.
 
     Args:
-        layer: From 1; 0 is what the curve begins with.
+        layer: From 0, which leads from the curve's first place, the embeddings, to its second.
         low, high: The middle 95 % of bootstrap samples of the questions.
         share: Share of questions whose own largest step is there.
         questions: How many.
@@ -37,19 +37,19 @@ class Rise:
 
 
 def rise(curves: Floats, *, resamples: int, rng: np.random.Generator) -> Rise:
-    """Return where the mean of curves has its largest step: [layers + 1, questions]."""
+    """Return which layer makes the largest step of the mean of curves, [layers + 1, questions]."""
     steps = np.diff(curves, axis=0)
     count = steps.shape[1]
     weights = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-    found = 1 + (steps @ weights.T).argmax(axis=0)
-    layer = 1 + int(steps.mean(axis=1).argmax())
+    found = (steps @ weights.T).argmax(axis=0)
+    layer = int(steps.mean(axis=1).argmax())
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    own = 1 + steps.argmax(axis=0)
+    own = steps.argmax(axis=0)
     return Rise(layer, float(low), float(high), float((own == layer).mean()), count)
 
 
 def half_way(curve: Floats) -> float:
-    """Return the first layer from which on a curve stays above half its end; NaN unless it ends above 0."""
+    """Return how many steps a curve takes until it stays above half its end; NaN unless it ends above 0."""
     if not curve[-1] > 0:
         return math.nan
     below = np.flatnonzero(curve < curve[-1] / 2)

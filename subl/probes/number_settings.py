@@ -15,7 +15,10 @@ GROUPS = 4
 
 
 class NumberSettings(PluginConfig):
-    """Which numbers there are, and how HP, LP and UNCH are found among them."""
+    """Which numbers there are, and how HP, LP and UNCH are found among them.
+
+    Stages with equal settings of these share one measurement of a model.
+    """
 
     numbers: tuple[int, int] = (0, 999)
     """Smallest and largest number."""

@@ -41,7 +41,7 @@ class Prune:
         by: tuple[Order, ...] = ("diffuse", "focused")
         """Orders by entropy; there may be none."""
         heads: tuple[tuple[int, int], ...] | None = Field(default=None, min_length=1)
-        """Heads to remove in this order as well, each [layer, head] from 0; probe `lens` calls layer 0 its layer 1."""
+        """Heads to remove in this order as well, each [layer, head] from 0."""
         amounts: tuple[float, ...] = Field(default=(0.125, 0.25, 0.5, 0.75), min_length=1)
         """Which shares of all heads to remove, above 0 and up to 1; rounded to numbers of heads, at least one."""
         draws: int = Field(default=10, ge=2)

@@ -41,8 +41,7 @@ class Swap:
         parts: tuple[Part, ...] | None = None
         """Parts to exchange, each alone. Unset: all that the model has."""
         layers: tuple[tuple[int, int], ...] | None = None
-        """Runs of blocks to exchange whole, each [first, last], both included and from 0. Unset: every block alone.
-        Probes `lens` and `drift` count what stands behind the blocks: block 0 is their layer 1."""
+        """Runs of blocks to exchange whole, each [first, last], both included and from 0. Unset: every block alone."""
         batch_size: Annotated[int, Runtime] = Field(default=64, gt=0)
         """Sequences per forward pass."""
 

@@ -144,10 +144,10 @@ def test_the_course_leads_from_the_base_to_the_student(folder: Path, refs: dict[
     )
     rows = [row for row in found.tables["checkpoints"].rows if row[0] == "student"]
     assert [row[1] for row in rows] == [5] * 3 + [9] * 3 + [20] * 3
-    by_update = {row[1]: row for row in rows if row[2] == 2}
+    by_update = {row[1]: row for row in rows if row[2] == "after layer 1"}
     assert by_update[5][4] == 0
     assert by_update[20][4] == pytest.approx(1)
-    other = next(row for row in found.tables["layers"].rows if row[:2] == ("control", 2))
+    other = next(row for row in found.tables["layers"].rows if row[:2] == ("control", "after layer 1"))
     assert by_update[9][3] == pytest.approx(other[2])
     drawn = {path.name for path in (folder / "course/out/figures").iterdir()}
     assert drawn == {"layers.png", "course.png"}
@@ -164,7 +164,8 @@ def test_layers_where_the_teacher_moved_nowhere_have_no_direction(folder: Path, 
     found = probed(
         folder / "still", Subject("student", grown, refs["base"], grown, refs["base"], control=refs["other"])
     )
-    embeddings, block = (row for row in found.tables["layers"].rows if row[:2] in (("student", 0), ("student", 1)))
+    embeddings, block, _ = (row for row in found.tables["layers"].rows if row[0] == "student")
+    assert (embeddings[1], block[1]) == ("embeddings", "after layer 0")
     assert np.isnan(embeddings[2])
     assert block[2] == pytest.approx(1)
     assert found.measures["alignment"].value == pytest.approx(1)
@@ -184,10 +185,10 @@ def test_a_teacher_that_is_steered_in_a_later_block_is_compared_from_there_on(
     assert all(np.isfinite(list(value.values())))
     for name in ("alignment", "projection", "relative_shift"):
         assert value[name] == pytest.approx(1)
-    control = next(row for row in found.tables["layers"].rows if row[:2] == ("control", 2))
+    control = next(row for row in found.tables["layers"].rows if row[:2] == ("control", "after layer 1"))
     assert value["control_alignment"] == pytest.approx(control[2])
     assert value["alignment_p"] <= 2 / 101
-    assert "teacher or student moved nothing in these layers, so means are over the others: 1" in found.remarks
+    assert "teacher or student moved nothing after these layers, so means are over the others: 0" in found.remarks
     bound = probed(folder / "bound", Subject("teacher", steered, refs["base"], steered, refs["base"]))
     assert bound.measures["reliability"].value == pytest.approx(1)
 

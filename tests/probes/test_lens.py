@@ -37,12 +37,12 @@ def test_it_keeps_the_contract_of_a_probe() -> None:
 def test_the_layer_of_the_largest_step_is_found_with_its_spread() -> None:
     curves = np.cumsum(np.array([[0.0, 0, 0, 0], [1, 1, 1, 5], [3, 3, 3, 3], [1, 1, 1, 1]]), axis=0)
     found = rise(curves, resamples=500, rng=np.random.default_rng(0))
-    assert found.layer == 2
+    assert found.layer == 1
     assert found.share == 0.75
-    assert (found.low, found.high) == (1.0, 2.0)
+    assert (found.low, found.high) == (0.0, 1.0)
 
 
-def test_half_way_is_where_a_curve_stays_above_half_its_end() -> None:
+def test_steps_are_counted_until_a_curve_stays_above_half_its_end() -> None:
     assert half_way(np.array([0.0, 3, 1, 2, 4])) == 3
     assert half_way(np.array([3.0, 3, 3, 3, 4])) == 0
     assert np.isnan(half_way(np.array([0.0, 1, -1])))
@@ -93,7 +93,7 @@ def test_behind_the_last_block_the_lens_is_the_model(
     assert found.measures["margin"].value == pytest.approx(float(own.mean()), abs=1e-4)
     assert found.measures["margin_change"].value == pytest.approx(float((own - before).mean()), abs=1e-4)
     assert found.tables["depth"].rows[-1][1] == pytest.approx(float(own.mean()), abs=1e-4)
-    assert len(found.tables["depth"].rows) == 3
+    assert [row[0] for row in found.tables["depth"].rows] == ["embeddings", "after layer 0", "after layer 1"]
 
 
 def test_what_is_written_adds_up_to_the_margin(probed: tuple[Findings, Context]) -> None:
@@ -104,7 +104,9 @@ def test_what_is_written_adds_up_to_the_margin(probed: tuple[Findings, Context])
     assert change == pytest.approx(found.measures["margin_change"].value, abs=1e-4)
     by_head = sum(row[2] for row in found.tables["heads"].rows)
     assert by_head == pytest.approx(found.measures["attention_total"].value, abs=1e-4)
-    assert len(found.tables["heads"].rows) == 2 * 4
+    assert [row[:2] for row in found.tables["heads"].rows] == [(layer, head) for layer in (0, 1) for head in range(4)]
+    parts = [row[:2] for row in found.tables["parts"].rows]
+    assert parts == [("embedding", None), ("attention", 0), ("mlp", 0), ("attention", 1), ("mlp", 1)]
 
 
 def test_the_vectors_of_a_steered_teacher_are_a_part_of_their_own(folder: Path, base: ModelRef) -> None:
@@ -117,7 +119,7 @@ def test_the_vectors_of_a_steered_teacher_are_a_part_of_their_own(folder: Path, 
         total = sum(found.measures[f"{part}_{name}"].value for part in ("embedding", "attention", "mlp", "steering"))
         assert total == pytest.approx(found.measures[whole].value, abs=1e-4)
     rows = [row for row in found.tables["parts"].rows if row[0] == "steering"]
-    assert [(row[1], row[2]) for row in rows] == [(1, pytest.approx(found.measures["steering_total"].value))]
+    assert [(row[1], row[2]) for row in rows] == [(0, pytest.approx(found.measures["steering_total"].value))]
     assert found.measures["steering_total"].value != 0
 
 
@@ -125,7 +127,7 @@ def test_preambles_about_numbers_are_read_at_every_layer_and_drawn(probed: tuple
     found, ctx = probed
     rows = found.tables["contexts"].rows
     assert len(rows) == 3 * 3
-    last = {row[1]: row[2] for row in rows if row[0] == 2}
+    last = {row[1]: row[2] for row in rows if row[0] == "after layer 1"}
     assert found.measures["hp_minus_random"].value == pytest.approx(last["HP"] - last["random"])
     drawn = {path.name for path in (ctx.out / "figures").iterdir()}
     assert drawn == {"depth.png", "contexts.png", "parts.png", "heads.png"}
