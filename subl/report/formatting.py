@@ -10,16 +10,21 @@ NOTHING = "–"
 LONGEST_CELL = 300
 ROUNDING = 1e-12
 """Differences below are those of floating-point sums."""
+SMALLEST, LARGEST = 0.001, 1000.0
+"""Numbers between them have three decimals."""
 
 
-def number(value: float, *, signed: bool = False) -> str:
-    """Return a number with three decimals, or three digits where it is very large or small."""
+def number(value: float, *, signed: bool = False, beside: tuple[float | None, ...] = ()) -> str:
+    """Return a number with three decimals, or three digits where it is very large or small.
+
+    A small number next to larger ones (`beside`: its interval, say) gets no more decimals than they have.
+    """
     if not math.isfinite(value):
         return NOTHING
     value = 0.0 if abs(value) < ROUNDING else value
-    plain = value == 0 or 0.001 <= abs(value) < 1000
-    sign = "+" if signed else ""
-    text = format(value, f"{sign}.3f" if plain else f"{sign}.3g")
+    largest = max(abs(other) for other in (value, *beside) if other is not None)
+    plain = value == 0 or (largest >= SMALLEST and abs(value) < LARGEST)
+    text = format(value, f"{'+' if signed else ''}.3{'f' if plain else 'g'}")
     return text.replace("-", "−")
 
 
@@ -34,18 +39,18 @@ def interval(measure: Measure, *, signed: bool = False) -> str:
     """Return "[low, high]", or "" for a measure without an interval."""
     if measure.low is None or measure.high is None or not math.isfinite(measure.low + measure.high):
         return ""
-    return f"[{number(measure.low, signed=signed)}, {number(measure.high, signed=signed)}]"
+    beside = (measure.value, measure.low, measure.high)
+    low, high = (number(end, signed=signed, beside=beside) for end in (measure.low, measure.high))
+    return f"[{low}, {high}]"
 
 
 def size(measure: Measure | None, *, signed: bool = True, between: str = " ") -> str:
-    """Return "value [low, high]": a value that is small beside its interval gets no more digits than that."""
+    """Return "value [low, high]", or the value alone where it has no interval."""
     if measure is None or not math.isfinite(measure.value):
         return NOTHING
     bounds = interval(measure, signed=signed)
-    text = number(measure.value, signed=signed)
-    if bounds and abs(measure.value) < 0.001 <= max(abs(measure.low or 0), abs(measure.high or 0)):
-        text = format(round(measure.value, 3) + 0.0, "+.3f" if signed else ".3f").replace("-", "−")
-    return f"{text}{between}{bounds}" if bounds else text
+    beside = (measure.low, measure.high) if bounds else ()
+    return f"{number(measure.value, signed=signed, beside=beside)}{between if bounds else ''}{bounds}"
 
 
 def estimate(measure: Measure | None, *, signed: bool = False) -> str:
