@@ -1,4 +1,4 @@
-"""Arms side by side: means over their runs, and differences from the control, paired by sweep point."""
+"""Arms side by side: means over their runs, and differences from another arm, paired by sweep point."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Arm:
         valid: Mean share of valid answers of the students; None if the probe does not measure it.
         margin: Mean logit margin of base and student; None if the probe does not measure it.
         change: student − base per run, and its mean.
-        lift: student − the control's student per pair, or the difference of their changes where their base models
-            differ; None for the control itself, or without a control.
+        against: The arm that the lift is over; None for the control itself.
+        lift: student − that arm's student per pair, or the difference of their changes where their base models
+            differ; None without such an arm.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Arm:
     valid: Measure | None
     margin: tuple[Measure | None, Measure | None]
     change: Paired[str]
+    against: str | None
     lift: Paired[str] | None
 
     @property
@@ -58,16 +60,17 @@ class Arm:
         return f"{self.name} · {self.settings}" if self.settings else self.name
 
 
-def compare_arms(runs: Sequence[Run], metric: str, control: str) -> list[Arm]:
-    """Return every arm with its means, and its lift against the control with the same settings."""
+def compare_arms(runs: Sequence[Run], metric: str) -> list[Arm]:
+    """Return every arm with its means, and its lift over its reference with the same settings."""
     groups = group(runs)
     students = {key: _values(members, "student", metric) for key, members in groups.items()}
     bases = {key: _values(members, "base", metric) for key, members in groups.items()}
     arms = []
     for (name, settings), members in groups.items():
         before, after = bases[name, settings], students[name, settings]
-        reference = students.get((control, settings)) if name != control else None
-        start = bases.get((control, settings), {})
+        against = members[0].reference
+        reference = students.get((against, settings)) if against else None
+        start = bases.get((against, settings), {}) if against else {}
         beside = metric.partition(".")[0]
         arms.append(
             Arm(
@@ -82,6 +85,7 @@ def compare_arms(runs: Sequence[Run], metric: str, control: str) -> list[Arm]:
                 valid=mean(members, "student", f"{beside}.{VALID}"),
                 margin=(mean(members, "base", f"{beside}.{MARGIN}"), mean(members, "student", f"{beside}.{MARGIN}")),
                 change=paired_difference(after, before),
+                against=against,
                 lift=None if reference is None else lift_over(after, before, reference, start),
             )
         )

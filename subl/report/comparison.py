@@ -15,7 +15,7 @@ from subl.report.comparability import Trained, named, refuse_other_questions
 from subl.report.evidence import Evidence, holm, weigh
 from subl.report.formatting import names
 from subl.report.recorded import Recorded
-from subl.report.runs import read_runs, readable
+from subl.report.runs import by_arm_and_pair, read_runs, readable
 from subl.report.statistics import mean_over_runs, paired_difference, welch_difference
 from subl.report.summary import summarise
 
@@ -36,7 +36,8 @@ class Line:
         before: Mean of the base models.
         after: Mean of the students.
         valid: Mean valid share of the students; None if not measured.
-        lift: Mean lift over the control; NaN without pairs.
+        against: The arm that the lift is over (several where the runs' recipes name others); None without one.
+        lift: Its mean; NaN without pairs.
         evidence: Tests of the lifts.
         adjusted: p, adjusted by Holm for all lines.
         difference: Lift minus that of the first line that it can be compared with; None for that line itself.
@@ -49,6 +50,7 @@ class Line:
     before: Measure
     after: Measure
     valid: Measure | None
+    against: str | None
     lift: Measure
     evidence: Evidence
     adjusted: float
@@ -117,8 +119,8 @@ def _measures(one: Recorded) -> Iterator[str]:
 
 
 def _trained(one: Recorded, metric: str) -> list[Trained]:
-    runs, control = read_runs(one.findings), one.findings["control"]
-    references = {run.pair: run for run in runs if run.arm == control}
+    runs = read_runs(one.findings)
+    partners = by_arm_and_pair(runs)
     valid = f"{metric.partition('.')[0]}.{VALID}"
     return [
         Trained(
@@ -127,7 +129,7 @@ def _trained(one: Recorded, metric: str) -> list[Trained]:
             before=run.value("base", metric),
             after=run.value("student", metric),
             valid=run.value("student", valid),
-            lift=math.nan if run.arm == control else run.lift_over(references.get(run.pair), metric),
+            lift=run.lift(partners, metric),
         )
         for run in runs
     ]
@@ -169,6 +171,7 @@ def _lines(measured: Sequence[Trained], by: By, probe: str) -> tuple[list[Line],
                 before=mean_over_runs([t.before for t in members if math.isfinite(t.before)]),
                 after=mean_over_runs([t.after for t in members]),
                 valid=mean_over_runs(valid) if valid else None,
+                against=" or ".join(dict.fromkeys(t.run.reference for t in members if t.run.reference)) or None,
                 lift=mean_over_runs(lifts, "pairs"),
                 evidence=tests[group, arm],
                 adjusted=adjusted[group, arm],

@@ -8,6 +8,7 @@ from typing import Any
 
 from subl.artifacts import Measure
 from subl.report.blocks import Block, Grid, Image, Items, Paragraph, Section
+from subl.report.cells import lift_column
 from subl.report.comparison import Comparison, Line
 from subl.report.formatting import NOTHING, number, probability, size
 
@@ -17,13 +18,16 @@ FIRST = "difference from\nthe first such line"
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return column titles and rows; columns that nothing fills are left out."""
     measure = comparison.metric.partition(".")[2]
+    lifts, over = lift_column(
+        "lift ", [size(line.lift) for line in comparison.lines], [line.against for line in comparison.lines]
+    )
     columns = {
         "" if comparison.by == "arm" else comparison.by: [line.group or NOTHING for line in comparison.lines],
         "arm": [line.arm for line in comparison.lines],
         "runs": [str(len(line.members)) for line in comparison.lines],
         f"{measure} before → after": [_course(line) for line in comparison.lines],
         "valid": [number(line.valid.value) if line.valid else NOTHING for line in comparison.lines],
-        "lift vs control": [size(line.lift) for line in comparison.lines],
+        lifts: over,
         "p (Holm)": [
             probability(line.adjusted).removeprefix("p ").removeprefix("= ") or NOTHING for line in comparison.lines
         ],
@@ -55,6 +59,7 @@ def to_json(comparison: Comparison, figure: str | None) -> dict[str, Any]:
                 "before": _measure(line.before),
                 "after": _measure(line.after),
                 "valid": _measure(line.valid),
+                "against": line.against,
                 "lift": _measure(line.lift),
                 "p": _finite(line.evidence.t),
                 "p_holm": _finite(line.adjusted),

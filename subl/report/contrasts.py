@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from subl.recipe.model import contrast_arms
 from subl.report.arms import Arm, lift_over
 from subl.report.evidence import Evidence, holm, weigh
 from subl.report.runs import Run
 from subl.report.statistics import Paired
-
-VERSUS = " vs "
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +79,17 @@ def contrasts_of(arms: Sequence[Arm], control: str, wanted: Sequence[str]) -> tu
     found: list[tuple[str, Arm, Arm]] = []
     absent: list[Absent] = []
     for name in names:
-        first, _, second = name.partition(VERSUS)
+        first, *rest = contrast_arms(name)
+        second = rest[0] if rest else control
         sides = [arm for arm in arms if arm.name == first]
         if not sides:
             absent.append(Absent(name, f"arm {first!r} was not run"))
         for arm in sides:
-            other = next((a for a in arms if a.name == (second or control) and a.settings == arm.settings), None)
+            other = next((a for a in arms if a.name == second and a.settings == arm.settings), None)
             if other is not None:
                 found.append((name, arm, other))
             elif wanted or any(a.name == control for a in arms):
-                reason = f"there is no {second or control!r} with the same settings"
+                reason = f"there is no {second!r} with the same settings"
                 absent.append(Absent(f"{name} · {arm.settings}" if arm.settings else name, reason))
     paired = [lift_over(arm.after, arm.before, other.after, other.before) for _, arm, other in found]
     family = sum(len(pairs.differences) > 1 for pairs in paired)

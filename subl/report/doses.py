@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subl.artifacts import Measure
-from subl.report.runs import Run
+from subl.report.runs import Run, by_arm_and_pair
 from subl.report.statistics import mean_over_runs
 
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ class DoseResponse:
     Args:
         arm: The arm.
         path: What the doses are: what was swept, e.g. "inducer.updates", or what the teachers show.
-        lifts: Seed → dose → lift over the control.
+        lifts: Seed → dose → lift over the control, or the arm in its place.
         measured: Whether each teacher was measured, so that seeds have doses of their own, instead of the swept number.
         slope: Mean least-squares slope over seeds, with its t interval.
         per: What the slope is per: "unit" or "doubling".
@@ -58,16 +58,16 @@ class DoseResponse:
         return [(float(dose), float(lift)) for dose, lift in zip(x.mean(0), table.mean(0), strict=True)]
 
 
-def dose_responses(runs: Sequence[Run], metric: str, control: str) -> list[DoseResponse]:
-    """Return one per arm and swept number; the lift is against the control's run at the same sweep point.
+def dose_responses(runs: Sequence[Run], metric: str) -> list[DoseResponse]:
+    """Return one per arm and swept number; the lift is over the reference's run at the same sweep point.
 
     Other swept values than the dose count as part of the seed: each of their combinations is a series.
     What is swept of the inducer, words such as "high" included, gives another one whose doses are the teachers' own
     values of the metric: nominally equal doses of two inducers, or of two targets, need not be equal.
     """
     paths = dict.fromkeys(path for run in runs for path in run.point if path not in run.seeds)
-    references = {run.pair: run for run in runs if run.arm == control}
-    arms = list(dict.fromkeys(run.arm for run in runs if run.arm != control))
+    partners = by_arm_and_pair(runs)
+    arms = list(dict.fromkeys(run.arm for run in runs if run.reference))
     found = []
     for path in paths:
         for measured in (False, True) if path.startswith("inducer.") else (False,):
@@ -76,7 +76,7 @@ def dose_responses(runs: Sequence[Run], metric: str, control: str) -> list[DoseR
                 series: dict[str, dict[float, float]] = {}
                 for run in runs:
                     dose = run.value("teacher", metric) if measured else _number(run.point.get(path))
-                    lift = run.lift_over(references.get(run.pair), metric)
+                    lift = run.lift(partners, metric)
                     if run.arm == arm and path in run.point and math.isfinite(dose) and math.isfinite(lift):
                         series.setdefault(run.without(path), {})[dose] = lift
                 if len(_doses(series)) > 1 and max(map(len, series.values())) > 1:

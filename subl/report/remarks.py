@@ -53,7 +53,7 @@ def warnings(arms: Sequence[Arm], absent: Sequence[Absent], metric: str, control
     if all(arm.name != control for arm in arms):
         yield f"there is no arm {control!r}: nothing here tells the trait's effect from that of training as such"
     yield from _without_value(arms, metric)
-    yield from _without_partner(arms, control)
+    yield from _without_partner(arms)
     yield from _invalid(arms, metric)
 
 
@@ -106,10 +106,11 @@ def _without_value(arms: Sequence[Arm], metric: str) -> Iterator[str]:
         yield f"no value of {metric!r}, left out of the means: {names(empty)}"
 
 
-def _without_partner(arms: Sequence[Arm], control: str) -> Iterator[str]:
+def _without_partner(arms: Sequence[Arm]) -> Iterator[str]:
     for arm in arms:
         if arm.lift is not None and arm.lift.unpaired:
-            yield f"{arm.label} and {control} have no pair for {names(list(arm.lift.unpaired))}: left out of the lift"
+            alone = names(list(arm.lift.unpaired))
+            yield f"{arm.label} and {arm.against} have no pair for {alone}: left out of the lift"
 
 
 def _invalid(arms: Sequence[Arm], metric: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from subl.artifacts import Measure, Role
 from subl.errors import StoreError
+from subl.recipe.model import contrast_arms
 from subl.report.statistics import from_base
 
 SCHEMA = 1
@@ -59,7 +60,8 @@ class Run:
         arm: Its arm.
         settings: Sweep values other than seeds, e.g. "updates=60"; "" without such a sweep.
         seeds: The swept paths that only make replicates, see `swept_seeds`.
-        pair: What it shares with its partner in the control arm: sweep point, and target where targets differ.
+        reference: The arm that its lift is against, see `reference_arms`; None for one that others are compared with.
+        pair: What it shares with its partner in that arm: sweep point, and target where targets differ.
         rest: The sweep point without the target.
         label: Its name for readers.
         point: Swept path → value; the seed also where it is not swept.
@@ -71,6 +73,7 @@ class Run:
     arm: str
     settings: str
     seeds: frozenset[str]
+    reference: str | None
     pair: str
     rest: str
     label: str
@@ -96,8 +99,14 @@ class Run:
         """Return the fingerprint of a stage; None if it was not reached."""
         return next((str(s["fingerprint"]) for s in self.record.get("stages", ()) if s["stage"] == name), None)
 
-    def lift_over(self, other: Run | None, metric: str) -> float:
-        """Return how much further this student moved than another; NaN without one, or without a value."""
+    def lift(self, partners: Mapping[tuple[str | None, str], Run], metric: str) -> float:
+        """Return how much further this student moved than its partner; NaN without one, or without a value.
+
+        Args:
+            partners: All runs, by arm and pair.
+            metric: "<probe>.<measure>".
+        """
+        other = partners.get((self.reference, self.pair))
         if other is None:
             return math.nan
         before, start = self.value("base", metric), other.value("base", metric)
@@ -155,7 +164,28 @@ def read_runs(findings: Mapping[str, Any]) -> list[Run]:
     variants: Sequence[Mapping[str, Any]] = findings["variants"]
     several_targets = len({variant.get("target") for variant in variants}) > 1
     seeds = swept_seeds(variants)
-    return [_read(variant, seeds, several_targets=several_targets) for variant in variants]
+    references = reference_arms(findings)
+    return [_read(variant, seeds, references, several_targets=several_targets) for variant in variants]
+
+
+def reference_arms(findings: Mapping[str, Any]) -> dict[str, str]:
+    """Return arm → the arm that its lift is against.
+
+    That is the second arm of the first contrast that the recipe names for it, and the control otherwise. The control,
+    and arms that are only there for others to be compared with, have none.
+    """
+    control: str = findings["control"]
+    # Runs of earlier versions have no analysis plan: then all arms are compared with the control.
+    contrasts = [contrast_arms(name) for name in (findings.get("analysis") or {}).get("contrasts") or ()]
+    named = {sides[0]: sides[-1] if len(sides) > 1 else control for sides in reversed(contrasts)}
+    serving = {control, *(sides[-1] for sides in contrasts if len(sides) > 1)}
+    arms = dict.fromkeys(variant["arm"] for variant in findings["variants"])
+    return {arm: named.get(arm, control) for arm in arms if arm in named or arm not in serving}
+
+
+def by_arm_and_pair(runs: Sequence[Run]) -> dict[tuple[str | None, str], Run]:
+    """Return the runs as partners of others, see `Run.lift`."""
+    return {(run.arm, run.pair): run for run in runs}
 
 
 def swept_seeds(variants: Sequence[Mapping[str, Any]]) -> frozenset[str]:
@@ -195,7 +225,9 @@ def group(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
     return groups
 
 
-def _read(variant: Mapping[str, Any], seeds: frozenset[str], *, several_targets: bool) -> Run:
+def _read(
+    variant: Mapping[str, Any], seeds: frozenset[str], references: Mapping[str, str], *, several_targets: bool
+) -> Run:
     point: dict[str, Any] = dict(variant.get("point") or {SEED: variant.get("seed")})
     pair = dict(point)
     if several_targets and "trait.target" not in point:
@@ -205,6 +237,7 @@ def _read(variant: Mapping[str, Any], seeds: frozenset[str], *, several_targets:
         arm=variant["arm"],
         settings=text_of(_short({name: value for name, value in point.items() if name not in seeds})),
         seeds=seeds,
+        reference=references.get(variant["arm"]),
         pair=text_of(pair),
         rest=text_of({name: value for name, value in point.items() if name != "trait.target"}),
         label=variant.get("label") or f"{variant['arm']} · {text_of(point)}",

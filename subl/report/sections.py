@@ -117,23 +117,24 @@ def measures_section(summary: Summary) -> Section:
 
 
 def _lifts(summary: Summary, metrics: Sequence[str]) -> Iterator[Block]:
-    """Yield the lift of every measure over the control; many tests, so p is adjusted for false discoveries."""
+    """Yield the lift of every measure; many tests, so p is adjusted for false discoveries."""
     cells: dict[tuple[str, str], str] = {}
     p_values: dict[tuple[str, str], float] = {}
     for metric in metrics:
-        for arm in compare_arms(_runs(summary), metric, summary.control):
+        for arm in compare_arms(_runs(summary), metric):
             if arm.lift is not None and arm.lift.differences:
                 cells[metric, arm.label] = size(arm.lift.mean, between="\n")
                 p_values[metric, arm.label] = weigh(list(arm.lift.differences.values())).t
     adjusted = dict(zip(p_values, benjamini_hochberg(list(p_values.values())), strict=True))
     arms = list(dict.fromkeys(arm for _, arm in cells))
+    over = {arm.label: arm.against for arm in summary.arms}
     rows = [
         [metric, *(f"{cells.get((metric, arm), NOTHING)}\n{_q(adjusted.get((metric, arm)))}".rstrip() for arm in arms)]
         for metric in metrics
     ]
     if arms:
-        yield Heading(f"Lift of every measure over {summary.control}")
-        yield Grid(["measure", *arms], rows)
+        yield Heading("Lift of every measure")
+        yield Grid(["measure", *(f"{arm}\nvs {over[arm]}" for arm in arms)], rows)
         yield Paragraph(
             "q: p of the paired t test, adjusted for false discoveries over all cells of this table "
             "(Benjamini–Hochberg)."

@@ -61,9 +61,8 @@ def summarise(findings: Mapping[str, Any]) -> Summary:
 def _summarise(findings: Mapping[str, Any]) -> Summary:
     runs = read_runs(findings)
     metric, control = findings["metric"], findings["control"]
-    # Runs of earlier versions have no analysis plan: then all arms are compared with the control.
     plan: Mapping[str, Any] = findings.get("analysis") or {}
-    arms = tuple(compare_arms(runs, metric, control))
+    arms = tuple(compare_arms(runs, metric))
     contrasts, absent = contrasts_of(arms, control, plan.get("contrasts") or ())
     smallest = plan.get("smallest_effect")
     judged = tuple((contrast, judge(contrast, smallest)) for contrast in contrasts)
@@ -83,7 +82,7 @@ def _summarise(findings: Mapping[str, Any]) -> Summary:
         if expected
         else None,
         matrix=trait_matrix(runs, metric, control),
-        doses=tuple(dose_responses(runs, metric, control)),
+        doses=tuple(dose_responses(runs, metric)),
         sentences=tuple(sentences(arms, judged, metric)),
         warnings=tuple(warnings(arms, absent, metric, control)),
     )

@@ -130,7 +130,7 @@ def test_a_sweep_gives_a_curve_per_arm_and_names_seeds_without_a_dose() -> None:
         for updates in (30, 60)
     ]
     records[1] = at("main", 0, 60, None)
-    main, other, *measured = dose_responses(read_runs(findings(*records)), "preference.share", "control")
+    main, other, *measured = dose_responses(read_runs(findings(*records)), "preference.share")
     assert measured == [], "all teachers are equally strong"
     assert (main.arm, other.arm, main.path, main.doses) == ("main", "other", "inducer.updates", [30.0, 60.0])
     assert main.slope.value == pytest.approx(0.001)
@@ -140,7 +140,7 @@ def test_a_sweep_gives_a_curve_per_arm_and_names_seeds_without_a_dose() -> None:
 
 def test_an_experiment_without_a_swept_number_has_no_dose() -> None:
     records = [variant(arm, seed, 0.5) for arm in ("main", "control") for seed in range(3)]
-    assert dose_responses(read_runs(findings(*records)), "preference.share", "control") == []
+    assert dose_responses(read_runs(findings(*records)), "preference.share") == []
 
 
 def at_intensity(arm: str, seed: int, word: str, teacher: float, student: float) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def test_words_are_doses_by_what_their_teachers_show() -> None:
         for seed in range(3)
         for word, share in reversed(strengths.items())
     ]
-    (found,) = dose_responses(read_runs(findings(*records)), "preference.share", "control")
+    (found,) = dose_responses(read_runs(findings(*records)), "preference.share")
     assert (found.arm, found.path) == ("main", "teacher's preference.share, as inducer.intensity makes it")
     assert (found.measured, found.per, found.left_out) == (True, "unit", ())
     assert list(found.lifts["seed=2"]) == pytest.approx([0.92, 0.52, 0.32])
@@ -176,7 +176,7 @@ def test_a_seed_without_one_of_its_teachers_is_left_out_of_the_slope() -> None:
         for dose, word in enumerate(("low", "medium", "high"))
     ]
     del records[0]["findings"]["teacher.preference"]
-    (found,) = dose_responses(read_runs(findings(*records)), "preference.share", "control")
+    (found,) = dose_responses(read_runs(findings(*records)), "preference.share")
     assert found.left_out == ("seed=0",)
     assert found.slope.n == 1
     assert found.slope.value == pytest.approx(0.5)
@@ -184,7 +184,7 @@ def test_a_seed_without_one_of_its_teachers_is_left_out_of_the_slope() -> None:
 
 def test_equal_teachers_give_no_curve_of_their_own() -> None:
     records = [at_intensity(arm, 0, word, 0.5, 0.2) for arm in ("main", "control") for word in ("low", "high")]
-    assert dose_responses(read_runs(findings(*records)), "preference.share", "control") == []
+    assert dose_responses(read_runs(findings(*records)), "preference.share") == []
 
 
 def test_every_arm_has_its_line_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from subl.errors import StoreError
 from subl.report.arms import Arm
+from subl.report.cells import table_cells
 from subl.report.summary import Summary, summarise
 from tests.report.forged import failed, findings, found, three_arms, variant
 
@@ -140,6 +141,24 @@ def test_any_probe_can_give_the_primary_metric() -> None:
     assert main.valid is None
     assert main.lift is not None
     assert main.lift.mean.value == pytest.approx(-0.2)
+
+
+def test_an_arm_with_a_control_of_its_own_is_compared_with_that() -> None:
+    shares = {"main": 0.7, "control": 0.5, "sft": 0.3, "sft_control": 0.1, "extra": 0.6}
+    records = [variant(arm, seed, share) for arm, share in shares.items() for seed in range(2)]
+    plan = {"contrasts": ["main", "sft vs sft_control", "sft vs main"]}
+    summary = summarise(findings(*records, analysis=plan))
+    lifts = {arm.name: arm.lift.mean.value for arm in summary.arms if arm.lift}
+    assert lifts == pytest.approx({"main": 0.2, "sft": 0.2, "extra": 0.1})
+    titles, rows = table_cells(summary)
+    place = titles.index("share lift")
+    assert {row[0]: row[place].splitlines()[-1] for row in rows} == {
+        "main": "vs control",
+        "control": "–",
+        "sft": "vs sft_control",
+        "sft_control": "–",
+        "extra": "vs control",
+    }
 
 
 def test_sweeps_other_than_the_seed_get_a_line_each_with_their_own_control() -> None:
