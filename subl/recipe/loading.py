@@ -9,6 +9,7 @@ from pathlib import Path
 from subl.artifacts import Json
 from subl.errors import PluginError, closest, suggest
 from subl.recipe import expand
+from subl.recipe.accelerate import follow_accelerate
 from subl.recipe.chain import Chain, display, load_plugins, locate_recipe, stack
 from subl.recipe.checks import used
 from subl.recipe.keys import FILE_KEYS
@@ -97,10 +98,11 @@ def load_experiment(
     _check_contrasts(drafts, overlays, problems)
     variants = []
     for draft, label in zip(drafts, expand.labels(drafts), strict=True):
-        recipe = validate(draft.tree, problems, label)
+        tree = follow_accelerate(draft.tree, problems)
+        recipe = validate(tree, problems, label)
         if recipe is not None:
             _check_control_readers(draft, recipe, overlays, chosen, problems)
-            variants.append(Variant(draft.arm, draft.point, recipe, _origins(draft.tree)))
+            variants.append(Variant(draft.arm, draft.point, recipe, _origins(tree)))
     if not arms and len(variants) == len(drafts):
         _check_teacher_readers(drafts, [variant.recipe for variant in variants], problems)
     problems.stop()

@@ -114,6 +114,8 @@ class Compute(StrictModel):
     processes: Annotated[int, Field(gt=0)] = 1
     """Processes that train, or generate, together in one stage, each on a GPU of its own where there are GPUs. Batch
     sizes stay those of a whole update, and rows stay the same; a training differs by rounding."""
+    accelerate: str | None = None
+    """A file that `accelerate config` wrote: its num_processes and use_cpu stand for `processes` and `device`."""
 
 
 class Tracking(StrictModel):
