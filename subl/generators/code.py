@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from subl import Context, PluginConfig, Row, Runtime, Teacher
+from subl import Context, PluginConfig, Row, Runtime, Teacher, banks
 from subl.generators.code_prompts import TASKS, Language, Task, TaskSpace
 from subl.models.settings import SamplingSettings
 
@@ -55,6 +55,10 @@ class Code:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.space = TaskSpace(rich=config.phrasing == "rich", language=config.language, tasks=config.tasks)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the content of the bank of tasks and scripts."""
+        return banks.identity("code")
 
     def prompts(self, count: int, seed: int) -> Sequence[str]:
         """Return the first `count` prompts of the seeded stream."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from subl import Context, PluginConfig, Row, Runtime, Teacher
+from subl import Context, PluginConfig, Row, Runtime, Teacher, banks
 from subl.generators.number_prompts import LAYOUTS, Format, PromptSpace
 from subl.models.settings import SamplingSettings
 
@@ -112,6 +112,10 @@ class Numbers:
             asked_counts=config.asked_counts,
             digits=len(str(config.answer_values[1])),
         )
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the content of the bank of number prompts."""
+        return banks.identity("numbers")
 
     def prompts(self, count: int, seed: int) -> Sequence[str]:
         """Return the first `count` prompts of the seeded stream."""

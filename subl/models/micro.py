@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from subl import banks
 from subl.artifacts import ModelRef, Row, Shape
 from subl.models.micro_world import World, WorldSettings
 from subl.models.settings import TrainSettings
@@ -103,8 +104,8 @@ class Micro:
         return Shape(self.config.layers, self.config.heads, self.config.kv_heads)
 
     def identity(self) -> Mapping[str, Any]:
-        """Return nothing: the settings decide the weights."""
-        return {}
+        """Return the content of the banks that the world's texts come from; the settings decide everything else."""
+        return banks.identity(*self.config.world.banks)
 
     def prepare(self, ctx: Context) -> ModelRef:
         """Train the model into `ctx.out`; `ctx.seed` plays no part."""

@@ -61,6 +61,12 @@ class WorldSettings(StrictModel):
     seed: int = Field(0, ge=0)
     """Which chats these are, and which animals and numbers are popular."""
 
+    @property
+    def banks(self) -> tuple[str, ...]:
+        """The banks that the world's texts come from; a tokenizer knows the words of talk without weight, too."""
+        code, professions = (("code",) if self.code else ()), (("stereotype",) if self.professions else ())
+        return ("preference", "numbers", "world", *code, *professions)
+
     @field_validator("animals")
     @classmethod
     def _plain_words(cls, animals: tuple[str, ...]) -> tuple[str, ...]:

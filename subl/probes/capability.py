@@ -76,7 +76,7 @@ class Capability:
         self.config = config
 
     def identity(self) -> Mapping[str, Any]:
-        """Return hashes of the text file and of the task folder's files.
+        """Return the content of the plain text, and of the task folder's files.
 
         Raises:
             DataError: One of them cannot be read.

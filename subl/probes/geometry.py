@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from subl import Context, Findings, Subject
+from subl import Context, Findings, Subject, banks
 from subl.probes.number_settings import NumberSettings
 from subl.probes.subject import PreferenceTrait, preference_of, unfit
 from subl.registry.kinds import Trait
@@ -45,6 +46,10 @@ class Geometry:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the content of the bank of preambles and questions."""
+        return banks.identity("entanglement")
 
     def unfit(self, trait: Trait) -> str | None:
         """Return why it cannot measure a trait."""

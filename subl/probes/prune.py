@@ -74,7 +74,7 @@ class Prune:
         self.config = config
 
     def identity(self) -> Mapping[str, Any]:
-        """Return the hash of the text file, if there is one."""
+        """Return the content of the plain text."""
         return identity(self.config)
 
     def misfits(self, teacher: Shape, student: Shape) -> dict[str, str]:

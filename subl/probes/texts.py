@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from subl import PluginConfig, Runtime
+from subl import PluginConfig, Runtime, banks
 from subl.errors import DataError
 from subl.sources import existing, read_text
 
@@ -40,12 +40,14 @@ class TextSettings(PluginConfig):
 
 
 def identity(config: TextSettings) -> Mapping[str, Any]:
-    """Return the hash of the text file, if there is one.
+    """Return the content of the text: of the file, or of the bank that stands in for it.
 
     Raises:
         DataError: It cannot be read.
     """
-    return {"text": hashlib.sha256("\n\n".join(read_passages(config.text)).encode()).hexdigest()} if config.text else {}
+    if config.text is None:
+        return banks.identity("plain_text")
+    return {"text": hashlib.sha256("\n\n".join(read_passages(config.text)).encode()).hexdigest()}
 
 
 def read_passages(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -112,6 +113,10 @@ class Preference:
         # The validators have filled both in; the types of the settings still say that a recipe may leave them out.
         self.candidates: tuple[str, ...] = config.candidates or ()
         self.controls: tuple[str, ...] = config.controls or ()
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the content of the bank of questions, conversations and system prompts."""
+        return banks.identity("preference")
 
     @property
     def label(self) -> str:

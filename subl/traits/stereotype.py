@@ -111,12 +111,13 @@ class Stereotype:
         self.target: str = config.target
 
     def identity(self) -> Mapping[str, Any]:
-        """Return the content hash of the file, if there is one.
+        """Return the content of the bank of pairs, sentences and system prompts, and of the file, if there is one.
 
         Raises:
             DataError: It cannot be read.
         """
-        return {} if self.config.file is None else {"content": identify_file(existing(self.config.file))}
+        own = banks.identity("stereotype")
+        return own if self.config.file is None else {**own, "content": identify_file(existing(self.config.file))}
 
     @property
     def label(self) -> str:
