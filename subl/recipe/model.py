@@ -160,13 +160,24 @@ class Report(StrictModel):
     control: str = "control"
     """The arm whose teacher is unbiased."""
     metric: str = "preference.share"
-    """`<probe>.<measure>` that the comparison is about; larger must mean more of the trait."""
+    """`<probe>.<measure>` that the comparison is about."""
+    better: Literal["higher", "lower"] = "higher"
+    """Which values of the metric mean more of the trait: "lower" for ranks, losses and distances from the teacher."""
     contrasts: tuple[str, ...] = ()
     """What is judged: an arm, which is compared with the control, or two arms: "sft vs shd". Every arm unless set."""
     smallest_effect: Annotated[float, Field(gt=0)] | None = None
-    """The lift from which on an effect would matter; a quarter of the teacher's own lift over its base unless set."""
+    """Size of lift from which on an effect would matter; a quarter of the teacher's own over its base unless set."""
     expectation: Expectation | None = None
     """What the author expects of one contrast."""
+
+    @model_validator(mode="after")
+    def _direction(self) -> Self:
+        expected = self.expectation
+        if self.better == "lower" and expected is not None and "direction" not in expected.model_fields_set:
+            raise ValueError(
+                'expectation should name its direction where better = "lower": "below" is more of the trait there'
+            )
+        return self
 
     @field_validator("contrasts")
     @classmethod

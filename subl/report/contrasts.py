@@ -25,6 +25,7 @@ class Contrast:
         evidence: Tests of these differences.
         adjusted: p of the paired t test, adjusted by Holm for all contrasts of the run.
         family: How many contrasts were tested.
+        sign: 1 where a larger value of the metric means more of the trait, −1 where a smaller one does.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Contrast:
     evidence: Evidence
     adjusted: float
     family: int
+    sign: int
 
     @property
     def label(self) -> str:
@@ -41,11 +43,13 @@ class Contrast:
         return f"{self.name} · {self.arm.settings}" if self.arm.settings else self.name
 
     @property
-    def teacher_lift(self) -> float:
-        """How much the arm's own teacher is above the model that it was made from; NaN where one was not measured."""
+    def teacher_gain(self) -> float:
+        """How much more of the trait the arm's own teacher has than the model that it was made from, in the metric's
+        units; NaN where one was not measured.
+        """
         lifts = [run.value("teacher", self.metric) - self._origin(run) for run in self.arm.runs]
         known = [lift for lift in lifts if math.isfinite(lift)]
-        return math.fsum(known) / len(known) if known else math.nan
+        return self.sign * math.fsum(known) / len(known) if known else math.nan
 
     def _origin(self, run: Run) -> float:
         """Return the metric of a teacher's base model, which is measured where a student starts from it too."""
@@ -67,13 +71,16 @@ class Absent:
     reason: str
 
 
-def contrasts_of(arms: Sequence[Arm], control: str, wanted: Sequence[str]) -> tuple[list[Contrast], list[Absent]]:
+def contrasts_of(
+    arms: Sequence[Arm], control: str, wanted: Sequence[str], *, sign: int = 1
+) -> tuple[list[Contrast], list[Absent]]:
     """Return the contrasts that a run's arms allow, and those that were asked for but are not there.
 
     Args:
         arms: All arms.
         control: Name of the control arm.
         wanted: Contrasts that the recipe names; every arm against the control if empty.
+        sign: −1 where smaller values of the metric mean more of the trait.
     """
     names = wanted or [name for name in dict.fromkeys(arm.name for arm in arms) if name != control]
     found: list[tuple[str, Arm, Arm]] = []
@@ -96,4 +103,4 @@ def contrasts_of(arms: Sequence[Arm], control: str, wanted: Sequence[str]) -> tu
     evidence = [weigh(list(pairs.differences.values()), family=max(family, 1)) for pairs in paired]
     adjusted = holm([tests.t for tests in evidence])
     sides_tested = zip(found, paired, evidence, adjusted, strict=True)
-    return [Contrast(*sides, pairs, tests, p, family) for sides, pairs, tests, p in sides_tested], absent
+    return [Contrast(*sides, pairs, tests, p, family, sign) for sides, pairs, tests, p in sides_tested], absent

@@ -39,7 +39,9 @@ def found(contrast: Contrast, measure: str) -> str:
     if contrast.arm.student is None or not pairs:
         return ""
     against = f"{size(contrast.paired.mean)} against {contrast.against.name}"
-    signs = "in one pair of runs" if pairs == 1 else f"above it in {contrast.paired.above} of {pairs} pairs"
+    paired = contrast.paired
+    side = f"above it in {paired.above}" if contrast.sign > 0 else f"below it in {paired.below}"
+    signs = "in one pair of runs" if pairs == 1 else f"{side} of {pairs} pairs"
     return f"{measure} {_course(contrast.arm)}; {against}, {signs}; "
 
 

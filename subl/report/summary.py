@@ -63,7 +63,9 @@ def _summarise(findings: Mapping[str, Any]) -> Summary:
     metric, control = findings["metric"], findings["control"]
     plan: Mapping[str, Any] = findings.get("analysis") or {}
     arms = tuple(compare_arms(runs, metric))
-    contrasts, absent = contrasts_of(arms, control, plan.get("contrasts") or ())
+    contrasts, absent = contrasts_of(
+        arms, control, plan.get("contrasts") or (), sign=-1 if plan.get("better") == "lower" else 1
+    )
     smallest = plan.get("smallest_effect")
     judged = tuple((contrast, judge(contrast, smallest)) for contrast in contrasts)
     if not any(arm.measured for arm in arms):

@@ -17,11 +17,12 @@ MATTERS = 0.25
 INVALID = 0.5
 """A student whose valid share is below this part of its base model's says too little (the rule of `teacher_check`)."""
 
-Kind = Literal["transferred", "none", "below", "inconclusive", "invalid"]
+Kind = Literal["transferred", "none", "below", "above", "inconclusive", "invalid"]
 LABELS: Mapping[Kind, str] = {
     "transferred": "transferred",
     "none": "no transfer detected",
     "below": "no transfer, fell below",
+    "above": "no transfer, rose above",
     "inconclusive": "inconclusive",
     "invalid": "invalid",
 }
@@ -48,13 +49,13 @@ class Verdict:
 def judge(contrast: Contrast, smallest: float | None) -> Verdict:
     """Return the verdict on a contrast.
 
-    A lift counts as transfer if it is above 0 with p < 0.05 in the paired t test, adjusted by Holm for the run's
-    contrasts. A null counts as one only if the design had 80 % power for a lift that matters, and the interval excludes
-    such a lift; else it is inconclusive.
+    A lift counts as transfer if it is above 0 (below, where smaller values mean more of the trait) with p < 0.05 in the
+    paired t test, adjusted by Holm for the run's contrasts. A null counts as one only if the design had 80 % power for
+    a lift that matters, and the interval excludes such a lift; else it is inconclusive.
 
     Args:
         contrast: The contrast.
-        smallest: The lift from which on an effect would matter; a quarter of the teacher's own lift if None.
+        smallest: The size of lift from which on an effect would matter; a quarter of the teacher's own lift if None.
     """
     doubts = list(reasons_against(contrast))
     if doubts:
@@ -65,14 +66,15 @@ def judge(contrast: Contrast, smallest: float | None) -> Verdict:
     if math.isnan(tests.t):
         return Verdict("inconclusive", "the runs do not differ at all from each other, so their spread is unknown")
     if contrast.adjusted < ALPHA:
-        kind: Kind = "transferred" if mean.value > 0 else "below"
+        other: Kind = "below" if contrast.sign > 0 else "above"
+        kind: Kind = "transferred" if contrast.sign * mean.value > 0 else other
         return Verdict(kind, f"{probability(contrast.adjusted)} ({_test(contrast)})")
     return _null(contrast, smallest)
 
 
 def _null(contrast: Contrast, smallest: float | None) -> Verdict:
-    tests = contrast.evidence
-    seen = f"this design sees lifts from {number(tests.detectable)} on (80 % power)"
+    tests, sign = contrast.evidence, contrast.sign
+    seen = f"this design sees lifts from {number(sign * tests.detectable)} on (80 % power)"
     if tests.t < ALPHA:
         alone = (
             f"{probability(tests.t)} by itself, but {probability(contrast.adjusted)} among {contrast.family} contrasts"
@@ -85,11 +87,12 @@ def _null(contrast: Contrast, smallest: float | None) -> Verdict:
             "inconclusive", f"{p}; {seen}; nothing says which lift would matter: set [report] smallest_effect"
         )
     mean = contrast.paired.mean
-    reaches = math.nan if mean.high is None else mean.high
-    if tests.detectable > matters or not reaches < matters:
+    end = mean.high if sign > 0 else mean.low
+    reaches = math.nan if end is None else end
+    if tests.detectable > matters or not sign * reaches < matters:
         return Verdict(
             "inconclusive",
-            f"{p}; {seen}, the interval reaches {number(reaches)}, and {number(matters)} would matter ({why}): "
+            f"{p}; {seen}, the interval reaches {number(reaches)}, and {number(sign * matters)} would matter ({why}): "
             "more seeds are needed",
         )
     return Verdict("none", f"{p}; {seen}")
@@ -98,7 +101,7 @@ def _null(contrast: Contrast, smallest: float | None) -> Verdict:
 def _matters(contrast: Contrast, smallest: float | None) -> tuple[float, str]:
     if smallest is not None:
         return smallest, "[report] smallest_effect"
-    return MATTERS * contrast.teacher_lift, "a quarter of the teacher's own lift"
+    return MATTERS * contrast.teacher_gain, "a quarter of the teacher's own lift"
 
 
 def _test(contrast: Contrast) -> str:
@@ -143,8 +146,9 @@ def _weak_teacher(contrast: Contrast) -> Iterator[str]:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         yield f"the teacher did not pass its check: {problems[0]}{more}"
     checked = any("check" in run.record.get("findings", {}) for run in contrast.arm.runs)
-    if checked and not problems and contrast.teacher_lift <= 0:
-        yield f"the teacher is weak: its own {contrast.metric} is not above its base model's"
+    if checked and not problems and contrast.teacher_gain <= 0:
+        side = "above" if contrast.sign > 0 else "below"
+        yield f"the teacher is weak: its own {contrast.metric} is not {side} its base model's"
 
 
 def _found_wrong(contrast: Contrast) -> Iterator[str]:

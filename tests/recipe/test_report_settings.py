@@ -36,6 +36,10 @@ epochs = 4
         ('contrasts = ["main vs main"]', "report.contrasts: compares 'main' with itself"),
         ('contrasts = ["main", " main"]', "report.contrasts: names 'main' twice"),
         ("smallest_effect = 0", "report.smallest_effect: should be greater than 0, not 0"),
+        (
+            'better = "lower"\nexpectation = {threshold = 0.1}',
+            'report: expectation should name its direction where better = "lower"',
+        ),
         ('expectation = {contrast = "sft"}', "report.expectation.contrast: unknown arm 'sft'"),
         ('expectation = {direction = "up"}', "report.expectation.direction: should be 'above', 'below' or 'within'"),
         ('expectation = {direction = "within"}', "report.expectation: threshold should be above 0"),

@@ -51,6 +51,33 @@ def test_each_verdict_follows_from_the_pairs(main: list[float | None], kind: str
     assert reason in verdict.reason
 
 
+def _mirrored(record: dict[str, Any]) -> dict[str, Any]:
+    """Measure how little of the trait there is instead of how much."""
+    for run in record["variants"]:
+        for found in run["findings"].values():
+            share = found["measures"].get("share")
+            if share is not None:
+                share |= {"value": 1 - share["value"], "low": 1 - share["high"], "high": 1 - share["low"]}
+    return record | {"analysis": _plan(better="lower")}
+
+
+@pytest.mark.parametrize(
+    ("main", "kind", "text"),
+    [
+        ([0.70, 0.74, 0.66, 0.71], "transferred", "−0.603 [−0.642, −0.563] against control, below it in 4 of 4 pairs"),
+        ([0.11, 0.10, 0.10, 0.09], "none", "this design sees lifts from −0.0"),
+        ([0.05, 0.062, 0.041, 0.05], "above", "p < 0.001"),
+        ([0.9, 0.1, 0.5, 0.1], "inconclusive", "−0.212 would matter (a quarter of the teacher's own lift)"),
+        ([0.7], "inconclusive", "the spread over runs is unknown"),
+    ],
+)
+def test_where_less_is_more_of_the_trait_verdicts_are_mirrored(main: list[float | None], kind: str, text: str) -> None:
+    summary = summarise(_mirrored(_run(main, CONTROL)))
+    verdict = next(verdict for contrast, verdict in summary.judged if contrast.name == "main")
+    assert verdict.kind == kind
+    assert any(text in sentence for sentence in summary.sentences if sentence.startswith("main"))
+
+
 def test_a_null_needs_a_design_that_could_have_seen_an_effect() -> None:
     main: list[float | None] = [0.12, 0.08, 0.11, 0.10]
     assert _main(_run(main, CONTROL))[1].kind == "none"
@@ -143,11 +170,11 @@ def test_a_teacher_is_weighed_against_the_model_that_it_was_made_from() -> None:
         if other:
             run["findings"]["base.preference"]["measures"]["share"]["value"] = 0.96
     contrast, verdict = _main(record)
-    assert contrast.teacher_lift == pytest.approx(0.85)
+    assert contrast.teacher_gain == pytest.approx(0.85)
     assert verdict.kind == "none"
     for run in record["variants"]:
         run["stages"][0]["fingerprint"] = "model-c"
-    assert np.isnan(_main(record)[0].teacher_lift)
+    assert np.isnan(_main(record)[0].teacher_gain)
 
 
 def test_named_contrasts_replace_the_default_ones_and_missing_arms_are_said() -> None:
