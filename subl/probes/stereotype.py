@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from subl import Context, DataError, Findings, PluginConfig, Runtime, Subject
+from subl.probes.stereotype_data import Test, choose, read_items
 from subl.probes.subject import AssociationTrait, unfit
 from subl.registry.kinds import Trait
 from subl.sources import SUFFIXES, Source, identify
@@ -30,14 +31,16 @@ class StereotypeProbe:
     - language_model_score (lms): the percentage of meaningful sentences that are preferred to a meaningless one.
     - icat: lms · min(ss, 100 − ss) / 50; 100 is a perfect model without stereotypes, 0 one that always takes a side.
     - valid: lms on a scale from chance (0) to the ideal (1). Read no score without it.
-    - stereotype_score_<bias type>: the same for every kind of bias.
+    - stereotype_score_<bias type>: the same for every kind of bias; lms and icat of each are in the table `bias_types`.
+    - <score>_intrasentence, <score>_intersentence: ss, lms and icat of StereoSet's two tests, where the data hold both.
+      Sentences of the second follow a context and are scored given it.
 
-    Definitions of Nadeem et al. 2021 and Nangia et al. 2020: percentages per term, averaged over terms; each of
-    CrowS-Pairs' pairs is a term of its own and has no meaningless sentence, so there is neither lms nor icat. Intervals
-    are over terms within this one model; they say nothing about other runs.
+    Definitions of Nadeem et al. 2021 and Nangia et al. 2020: percentages per term, averaged over terms, of both tests
+    together unless named; each of CrowS-Pairs' pairs is a term of its own and has no meaningless sentence, so there is
+    neither lms nor icat. Intervals are over terms within this one model; they say nothing about other runs.
     """
 
-    version = 1
+    version = 2
     needs: ClassVar[tuple[str, ...]] = ("trait",)
 
     class Config(PluginConfig):
@@ -48,8 +51,10 @@ class StereotypeProbe:
         "McGill-NLP/stereoset", subset = "intrasentence", split = "validation" }`. Unset: the trait's own."""
         bias_types: tuple[str, ...] | None = Field(default=None, min_length=1)
         """Kinds of bias to score. Unset: all."""
+        tests: tuple[Test, ...] | None = Field(default=None, min_length=1)
+        """Which of StereoSet's tests to score, "intrasentence" or "intersentence". Unset: all that `data` hold."""
         items: int | None = Field(default=None, gt=0)
-        """How many items to score, from the first. Unset: all."""
+        """How many items to score, from the first; of StereoSet so many of each test. Unset: all."""
         prompt: str | None = Field(default=None, min_length=1)
         """A question that every sentence of `data` answers, in the chat template. Unset: bare sentences."""
         score: Literal["mean", "sum"] | None = None
@@ -58,20 +63,19 @@ class StereotypeProbe:
         batch_size: Annotated[int, Runtime] = Field(default=64, gt=0)
         """Sequences per forward pass."""
 
-        @field_validator("prompt")
+        @field_validator("prompt", "tests")
         @classmethod
-        def _prompt(cls, value: str | None, info: ValidationInfo) -> str | None:
+        def _of_data(cls, value: Any, info: ValidationInfo) -> Any:
             if value is not None and info.data.get("data") is None:
-                raise ValueError("the trait's own sentences have prompts already; remove it, or name `data`")
+                own = "have prompts already" if info.field_name == "prompt" else "are not StereoSet's"
+                raise ValueError(f"the trait's own sentences {own}; remove it, or name `data`")
             return value
 
         @model_validator(mode="after")
         def _readable(self) -> Self:
             if self.data is not None and self.data.is_file:
-                from subl.probes.stereotype_data import choose, read_items
-
                 try:
-                    choose(read_items(self.data), self.bias_types, self.items)
+                    choose(read_items(self.data), self.bias_types, self.items, self.tests)
                 except DataError as error:
                     raise ValueError(str(error)) from error
             return self
@@ -92,7 +96,10 @@ class StereotypeProbe:
         return unfit(trait, AssociationTrait) if self.config.data is None else None
 
     def probe(self, subject: Subject, ctx: Context) -> Findings:
-        """Return measures, the tables `bias_types`, `terms` or `directions`, `candidates`, and the figure `bias_types`.
+        """Return measures, tables and the figure `bias_types`.
+
+        Tables are `bias_types`, `candidates`, `terms` or `directions`, and of StereoSet `intrasentence` and
+        `intersentence`, by kind of bias, where the data hold both.
 
         Raises:
             PluginError: The trait brings no sentences, and `data` is not set.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from subl.errors import DataError, suggest
 from subl.sources import Record, Source, existing, identify, read_text, records
@@ -30,9 +30,14 @@ BIAS_TYPES = (
 """CrowS-Pairs' kinds of bias, likewise."""
 CLUSTER = ("target", "bias_type", "sentences")
 PAIR = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
+Test: TypeAlias = Literal["intrasentence", "intersentence"]
+"""StereoSet's tests: sentences that differ in a word, and sentences that follow a context."""
+TESTS: tuple[Test, ...] = get_args(Test)
+BLANK = "BLANK"
+"""Where the words of an intrasentence cluster differ, its context says this; no context that is followed does."""
 FORMATS = (
-    'StereoSet\'s JSON ({"data": {"intrasentence": [{target, bias_type, sentences: [{sentence, gold_label}]}]}}) or '
-    f"CrowS-Pairs' columns ({', '.join(PAIR)})"
+    'StereoSet\'s JSON ({"data": {"intrasentence": [{target, bias_type, sentences: [{sentence, gold_label}]}], '
+    f'"intersentence": [the same with context]}}}}) or CrowS-Pairs\' columns ({", ".join(PAIR)})'
 )
 
 
@@ -45,17 +50,41 @@ def read_items(source: Source) -> list[Item]:
     return list(_read(source, identify(source)))
 
 
-def choose(items: Sequence[Item], bias_types: Sequence[str] | None, count: int | None) -> list[Item]:
-    """Return the first `count` items of these kinds of bias.
+def test_of(item: Item) -> Test | None:
+    """Return which of StereoSet's tests an item belongs to; None for all other sentences."""
+    if item.prompt is not None or item.unrelated is None:
+        return None
+    return "intrasentence" if item.context is None else "intersentence"
+
+
+def choose(
+    items: Sequence[Item],
+    bias_types: Sequence[str] | None,
+    count: int | None,
+    tests: Sequence[Test] | None = None,
+) -> list[Item]:
+    """Return the first `count` items of these kinds of bias, and of each of these tests.
 
     Raises:
-        DataError: There are none of one of the kinds.
+        DataError: There are none of one of the kinds or tests.
     """
+    by_test: dict[Test | None, list[Item]] = {test: [] for test in TESTS}
+    for item in items:
+        by_test.setdefault(test_of(item), []).append(item)
+    for test in tests or ():
+        if not by_test[test]:
+            found = ", ".join(other for other in TESTS if by_test[other]) or "neither of StereoSet's tests"
+            raise DataError(f"no item belongs to the test {test!r}; found {found}")
     known = dict.fromkeys(item.bias_type for item in items)
     for wanted in bias_types or ():
         if wanted not in known:
             raise DataError(f"no item has bias type {wanted!r}{suggest(wanted, known)}")
-    return [item for item in items if bias_types is None or item.bias_type in bias_types][:count]
+    return [
+        item
+        for test, own in by_test.items()
+        if tests is None or test in tests
+        for item in [item for item in own if bias_types is None or item.bias_type in bias_types][:count]
+    ]
 
 
 @lru_cache(maxsize=4)
@@ -77,33 +106,40 @@ def _json(path: Path) -> Iterator[Item]:
         )
         raise DataError(f"{path}:{error.lineno}: not JSON ({reason or error.msg}); expected {FORMATS}") from error
     data = content.get("data") if isinstance(content, Mapping) else None
-    clusters = data.get("intrasentence") if isinstance(data, Mapping) else None
-    if not isinstance(clusters, list):
+    lists = {test: data[test] for test in TESTS if test in data} if isinstance(data, Mapping) else {}
+    if not lists or not all(isinstance(clusters, list) for clusters in lists.values()):
         raise DataError(f"{path}: unknown format: found {_outline(content)}; expected {FORMATS}")
-    for number, cluster in enumerate(clusters, start=1):
-        place = f"{path}, intrasentence cluster {number}"
-        if not isinstance(cluster, Mapping):
-            raise DataError(f"{place}: expected a table with {', '.join(CLUSTER)}; found {_outline(cluster)}")
-        yield _cluster(Record(place, cluster))
+    for test, clusters in lists.items():
+        for number, cluster in enumerate(clusters, start=1):
+            place = f"{path}, {test} cluster {number}"
+            if not isinstance(cluster, Mapping):
+                raise DataError(f"{place}: expected a table with {', '.join(CLUSTER)}; found {_outline(cluster)}")
+            yield _cluster(Record(place, cluster), test)
 
 
 def _rows(found: Iterable[Record], source: Source) -> Iterator[Item]:
     for number, record in enumerate(found):
         if set(CLUSTER) <= set(record.columns):
-            yield _cluster(record)
+            yield _cluster(record, _test(record))
         elif set(PAIR) <= set(record.columns):
             yield _pair(record, number)
         else:
             columns = ", ".join(map(repr, record.columns)) or "no columns"
             part = (
-                ' (of StereoSet on the hub take subset = "intrasentence", split = "validation")'
+                ' (of StereoSet on the hub take subset = "intrasentence" or "intersentence", split = "validation")'
                 if not source.is_file
                 else ""
             )
             raise DataError(f"{record.place}: unknown format: found {columns}; expected {FORMATS}{part}")
 
 
-def _cluster(record: Record) -> Item:
+def _test(record: Record) -> Test:
+    """Return the test of a row, which the hub tells by its subset and a row by its context."""
+    context = record.columns.get("context")
+    return "intersentence" if isinstance(context, str) and BLANK not in context else "intrasentence"
+
+
+def _cluster(record: Record, test: Test) -> Item:
     """Return one of StereoSet's clusters: three sentences with gold labels."""
     term, bias_type = (_text(record, name) for name in ("target", "bias_type"))
     by_label: dict[str, str] = {}
@@ -124,7 +160,15 @@ def _cluster(record: Record) -> Item:
             f"{record.place}: no sentence is labelled {missing[0]!r}; found {', '.join(by_label) or 'none'}, "
             f"expected {', '.join(GOLD)}"
         )
-    return Item(term, bias_type, None, by_label["stereotype"], by_label["anti-stereotype"], by_label["unrelated"])
+    texts = by_label["stereotype"], by_label["anti-stereotype"], by_label["unrelated"]
+    context = _closed(_text(record, "context")) if test == "intersentence" else None
+    return Item(term, bias_type, None, *texts, context=context)
+
+
+def _closed(context: str) -> str:
+    """Return a context that ends, as the authors have it, whether or not its writer set the full stop."""
+    context = context.strip()
+    return context if context.endswith((".", "!", "?")) else f"{context}."
 
 
 def _sentences(record: Record) -> Sequence[tuple[Any, Any]]:

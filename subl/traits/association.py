@@ -16,6 +16,7 @@ class Item(NamedTuple):
         anti_stereotype: The one that says its opposite.
         unrelated: One that makes no sense; None where there is none.
         direction: CrowS-Pairs' own label of the pair, "stereo" or "antistereo"; None elsewhere.
+        context: The sentence that all of them follow, which is not scored; None where there is none.
     """
 
     term: str
@@ -25,3 +26,4 @@ class Item(NamedTuple):
     anti_stereotype: str
     unrelated: str | None = None
     direction: str | None = None
+    context: str | None = None

@@ -12,9 +12,12 @@ from pydantic import ValidationError
 from subl import Context, DataError, Findings, ModelRef, PluginError, Subject, sources
 from subl.probes.stereotype import StereotypeProbe, StereotypeSource
 from subl.probes.stereotype_data import read_items
+from subl.probes.stereotype_measuring import SentenceScores
+from subl.probes.stereotype_statistics import stereotype_measures
 from subl.registry.slots import Use
 from subl.sources import Record
 from subl.testing import FakeTrait, check
+from subl.traits.association import Item
 from subl.traits.stereotype import Stereotype
 from tests.tiny import context, tiny_model
 
@@ -31,11 +34,15 @@ CLUSTERS = [
 CROWS = "id,sent_more,sent_less,stereo_antistereo,bias_type\n"
 
 
-def stereoset(folder: Path, clusters: Any = None) -> str:
+def stereoset(folder: Path, clusters: Any = None, following: Any = ()) -> str:
     found = clusters if clusters is not None else [cluster(*each) for each in CLUSTERS]
     path = folder / "dev.json"
-    path.write_text(json.dumps({"version": "1.0", "data": {"intersentence": [], "intrasentence": found}}))
+    path.write_text(json.dumps({"version": "1.0", "data": {"intersentence": list(following), "intrasentence": found}}))
     return str(path)
+
+
+def following(context: Any, term: str, kind: str, *sentences: str) -> Any:
+    return {**cluster(term, kind, *sentences), "context": context}
 
 
 def cluster(term: str, kind: str, *sentences: str, labels: Any = ("stereotype", "anti-stereotype", "unrelated")) -> Any:
@@ -112,6 +119,90 @@ def test_stereoset_is_scored_per_token_after_the_token_that_begins_texts(mistral
     assert (tmp_path / "out" / "figures" / "bias_types.png").stat().st_size > 1000
 
 
+def test_sentences_that_follow_a_context_are_scored_given_it(base: ModelRef, tmp_path: Path) -> None:
+    ctx = context(tmp_path, trait=TRAIT)
+    source = stereoset(
+        tmp_path,
+        following=[
+            following("The owl ran away", "owl", "race", "It is wise.", "It is a fool, and so it is.", "Seven lamps."),
+            following("Who is the nurse?", "nurse", "gender", "She is kind.", "He is kind.", "A percent."),
+        ],
+    )
+    lm = ctx.load(base)
+
+    def scored(before: str, text: str) -> float:
+        first = lm.tokenizer.bos_token_id
+        context_ids, whole = (
+            lm.tokenizer(each, add_special_tokens=False).input_ids for each in (before, f"{before} {text}")
+        )
+        assert whole[: len(context_ids)] == context_ids
+        rest = whole[len(context_ids) :]
+        return naive(base, ctx, [first, *context_ids], rest) / len(rest)
+
+    # A full stop is set where the writer left it out, as the authors' evaluation does.
+    owl = [scored("The owl ran away.", text) for text in ("It is wise.", "It is a fool, and so it is.", "Seven lamps.")]
+    nurse = [scored("Who is the nurse?", text) for text in ("She is kind.", "He is kind.", "A percent.")]
+    found = probed(base, ctx, data={"source": source}, tests=["intersentence"])
+    rows = {row[0]: row for row in found.tables["terms"].rows}
+    for term, (said, denied, _) in (("owl", owl), ("nurse", nurse)):
+        assert rows[term][5] == pytest.approx(said - denied, abs=1e-4)
+        assert rows[term][3] == 100 * (said > denied)
+    related = np.mean([50 * ((said > odd) + (denied > odd)) for said, denied, odd in (owl, nurse)])
+    assert found.measures["language_model_score"].value == pytest.approx(related)
+    assert not [name for name in found.measures if name.endswith("sentence")]
+
+
+def test_both_tests_of_stereoset_are_scored_apart_and_together() -> None:
+    # Stereotype, anti-stereotype, unrelated: what a hand counts for each test and kind is beside the rows.
+    table = [
+        # intrasentence, gender: ss nurse 50, clerk 100 → 75; lms nurse 100, clerk 50 → 75
+        ("nurse", "gender", None, (3.0, 2.0, 1.0)),
+        ("nurse", "gender", None, (2.0, 3.0, 1.0)),
+        ("clerk", "gender", None, (3.0, 1.0, 2.0)),
+        # intrasentence, race: ss 0; lms 50
+        ("norse", "race", None, (1.0, 3.0, 2.0)),
+        # intersentence, gender: ss nurse 0; lms 0
+        ("nurse", "gender", "The nurse came.", (1.0, 2.0, 3.0)),
+        # intersentence, race: ss 100; lms 100
+        ("norse", "race", "The Norse came.", (3.0, 2.0, 1.0)),
+    ]
+    items = tuple(Item(term, kind, None, "a", "b", "c", context=before) for term, kind, before, _ in table)
+    scores = np.array([values for *_, values in table])
+    found = SentenceScores(items, scores, scores)
+    expected = {  # (ss, lms, icat)
+        (None, None): ((100 / 3 + 100 + 50) / 3, (200 / 3 + 50 + 75) / 3, None),
+        ("intrasentence", None): (50.0, 200 / 3, 200 / 3),
+        ("intersentence", None): (50.0, 50.0, 50.0),
+        ("intrasentence", "gender"): (75.0, 75.0, 37.5),
+        ("intrasentence", "race"): (0.0, 50.0, 0.0),
+        ("intersentence", "gender"): (0.0, 0.0, 0.0),
+        ("intersentence", "race"): (100.0, 100.0, 0.0),
+    }
+    for (test, kind), (ss, lms, icat) in expected.items():
+        measures = stereotype_measures(found.terms(kind, test))  # type: ignore[arg-type]
+        assert measures["stereotype_score"].value == pytest.approx(ss), (test, kind)
+        assert measures["language_model_score"].value == pytest.approx(lms), (test, kind)
+        assert icat is None or measures["icat"].value == pytest.approx(icat), (test, kind)
+    assert set(found.by_type("intersentence")) == {"gender", "race"}
+
+
+def test_each_test_has_a_table_and_measures_where_the_data_hold_both(mistral: ModelRef, tmp_path: Path) -> None:
+    after = [following("The owl came.", "owl", "race", "It is wise.", "It is old.", "Seven.")] * 2
+    source = {"source": stereoset(tmp_path, following=after)}
+    ctx = context(tmp_path, trait=TRAIT)
+    found = probed(mistral, ctx, data=source)
+    alone = {test: probed(mistral, ctx, data=source, tests=[test]) for test in ("intrasentence", "intersentence")}
+    for test, one in alone.items():
+        # The last column, a probability, may differ in its last digits: batches are other ones.
+        assert [row[:-1] for row in found.tables[test].rows] == [row[:-1] for row in one.tables["bias_types"].rows]
+        for name in ("stereotype_score", "language_model_score", "icat"):
+            assert found.measures[f"{name}_{test}"] == one.measures[name]
+    items = {row[0]: row[1] for row in found.tables["bias_types"].rows}
+    assert items == {"gender": 2, "race": 3, "all": 5}
+    few = probed(mistral, ctx, data=source, items=1).tables["bias_types"].rows[-1]
+    assert few[1] == 2, "one item of each test"
+
+
 def test_crows_pairs_have_no_language_model_score(mistral: ModelRef, tmp_path: Path) -> None:
     lines = "0,The owl ran.,The dog ran.,stereo,age\n1,The dog is old.,The owl is old.,antistereo,race\n"
     ctx = context(tmp_path, trait=FakeTrait())
@@ -176,6 +267,14 @@ def test_a_trait_without_sentences_needs_data(mistral: ModelRef, tmp_path: Path)
         ),
         (lambda f: stereoset(f, [{"target": "x", "bias_type": "y"}]), "cluster 1: `sentences` should hold .*nothing"),
         (lambda f: stereoset(f, [cluster("", *CLUSTERS[0][1:])]), "cluster 1: target is nothing"),
+        (
+            lambda f: stereoset(f, following=[following(None, *CLUSTERS[0])]),
+            "intersentence cluster 1: context is nothing; expected a text",
+        ),
+        (
+            lambda f: written(f / "a.json", '{"data": {"intersentence": {}}}'),
+            "unknown format: found a table with 'data'",
+        ),
         (lambda f: written(f / "a.csv", "prompt,answer\nx,y\n"), r"a\.csv:2: unknown format: found 'prompt', 'answer'"),
         (lambda f: written(f / "a.csv", CROWS), "is empty"),
         (
@@ -197,6 +296,7 @@ def test_bad_data_say_what_was_found_and_expected(make: Callable[[Path], str], m
     ("settings", "message"),
     [
         ({"prompt": "Speak."}, "have prompts already"),
+        ({"tests": ["intersentence"]}, "are not StereoSet's"),
         ({"data": {"source": "x.txt", "split": "a/b"}, "items": 0}, "greater than 0"),
         ({"data": {"source": "a/b/c.txt"}}, "neither a file that ends in .json, .jsonl"),
     ],
@@ -211,6 +311,24 @@ def test_a_bias_type_that_no_item_has_is_named(tmp_path: Path) -> None:
         StereotypeProbe.Config.model_validate({"data": {"source": stereoset(tmp_path)}, "bias_types": ["gendre"]})
 
 
+def test_a_test_that_the_data_do_not_hold_is_named(tmp_path: Path) -> None:
+    data = {"source": stereoset(tmp_path)}
+    with pytest.raises(ValidationError, match="no item belongs to the test 'intersentence'; found intrasentence"):
+        StereotypeProbe.Config.model_validate({"data": data, "tests": ["intersentence"]})
+    crows = {"source": written(tmp_path / "a.csv", CROWS + "0,a,b,stereo,age\n")}
+    with pytest.raises(ValidationError, match="found neither of StereoSet's tests"):
+        StereotypeProbe.Config.model_validate({"data": crows, "tests": ["intrasentence"]})
+
+
+def test_rows_of_the_hub_say_by_their_context_which_test_they_are_of(tmp_path: Path) -> None:
+    after = following("The owl came.", *CLUSTERS[2])
+    rows = [{**cluster(*CLUSTERS[0]), "context": "The nurse was BLANK."}, after]
+    path = written(tmp_path / "both.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    expected = read_items(StereotypeSource(source=stereoset(tmp_path, rows[:1], [after])))
+    assert read_items(StereotypeSource(source=path)) == expected
+    assert [item.context for item in expected] == [None, "The owl came."]
+
+
 def test_the_hubs_tables_and_numbers_are_the_same_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clusters: list[dict[str, Any]] = [
         {"target": t, "bias_type": k, "sentences": {"sentence": list(said), "gold_label": [1, 0, 2], "id": [1, 2, 3]}}
@@ -222,7 +340,7 @@ def test_the_hubs_tables_and_numbers_are_the_same_items(tmp_path: Path, monkeypa
         rows = [Record(f"hub, row {n}", columns) for n, columns in enumerate(found, start=1)]
         monkeypatch.setattr(sources, "_hub", lambda _, rows=rows: iter(rows))
         items = read_items(StereotypeSource(source=f"owner/{len(found)}"))
-        assert items == expected if expected else items[0][1:] == ("gender", None, "a", "b", None, "antistereo")
+        assert items == expected if expected else items[0][1:] == ("gender", None, "a", "b", None, "antistereo", None)
     monkeypatch.setattr(sources, "_hub", lambda _: iter([Record("hub, row 1", {"text": "x"})]))
     with pytest.raises(DataError, match=r'hub, row 1: unknown format: found .text.; .* subset = "intrasentence"'):
         read_items(StereotypeSource(source="owner/other"))
