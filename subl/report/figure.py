@@ -84,7 +84,9 @@ def draw_matrix(matrix: TraitMatrix, path: Path) -> None:
     for i, row in enumerate(matrix.lifts):
         for j, cell in enumerate(row):
             color = "white" if abs(cell) > 0.65 * reach else "black"
-            axes.text(j, i, number(cell, signed=True), ha="center", va="center", fontsize=8, color=color)
+            axes.text(
+                j, i, number(cell, signed=True, beside=(reach,)), ha="center", va="center", fontsize=8, color=color
+            )
     axes.set_xticks(range(size), matrix.traits, rotation=40, ha="right")
     axes.set_yticks(range(size), matrix.traits)
     axes.set_xlabel("evaluated trait")
