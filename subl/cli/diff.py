@@ -78,9 +78,15 @@ def _run(side: str, store: Path | None) -> Path | None:
 
 
 def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[str, Json]]:
-    """Return variants that one side lacks, then the changes of the others; what several variants share once."""
+    """Return variants that one side lacks, then the changes of the others; what several variants share once.
+
+    Of an arm whose sweep points are all others on the two sides, the first of each are compared.
+    """
     from subl.recipe.differences import differences
 
+    firsts = [{_arm(label): recipe for label, recipe in reversed(side.items())} for side in (first, second)]
+    common = {_arm(label) for label in first if label in second}
+    alike = [arm for arm in firsts[0] if arm in firsts[1] and arm not in common]
     labels = list(dict.fromkeys([*first, *second]))
     shared: dict[str, tuple[str, Any, Any, list[str]]] = {}
     for label in labels:
@@ -88,14 +94,26 @@ def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[s
             found = {"": ("present" if label in first else None, "present" if label in second else None)}
         else:
             found = differences(first[label], second[label])
-        for path, (here, there) in found.items():
-            change: tuple[str, Any, Any, list[str]] = (path, here, there, [])
-            shared.setdefault(json.dumps(change[:3]), change)[3].append(label)
-    both = [label for label in labels if label in first and label in second]
+        _share(shared, found, label)
+    for arm in alike:
+        _share(shared, differences(firsts[0][arm], firsts[1][arm]), arm)
+    both = [label for label in labels if label in first and label in second] + alike
     return [
         _record(_together(found, both if path else labels), path, here, there)
         for path, here, there, found in shared.values()
     ]
+
+
+def _share(
+    shared: dict[str, tuple[str, Any, Any, list[str]]], found: Mapping[str, tuple[Any, Any]], label: str
+) -> None:
+    for path, (here, there) in found.items():
+        change: tuple[str, Any, Any, list[str]] = (path, here, there, [])
+        shared.setdefault(json.dumps(change[:3]), change)[3].append(label)
+
+
+def _arm(label: str) -> str:
+    return label.partition(" · ")[0]
 
 
 def _together(labels: Sequence[str], every: Sequence[str]) -> str:
@@ -106,9 +124,9 @@ def _together(labels: Sequence[str], every: Sequence[str]) -> str:
         return EVERY
     arms: dict[str, list[str]] = {}
     for label in every:
-        arms.setdefault(label.partition(" · ")[0], []).append(label)
+        arms.setdefault(_arm(label), []).append(label)
     whole = [arm for arm, members in arms.items() if set(members) <= set(labels)]
-    return names([*whole, *(label for label in labels if label.partition(" · ")[0] not in whole)], 4)
+    return names([*whole, *(label for label in labels if _arm(label) not in whole)], 4)
 
 
 def _surroundings(first: str, second: str, store: Path | None) -> list[dict[str, Json]]:

@@ -85,9 +85,13 @@ def test_a_diff_tells_runs_and_recipes_apart(project: Path, capsys: pytest.Captu
     changes = {(r["variant"], r["key"]): (r["first"], r["second"]) for r in records}
     assert changes["extra", ""] == (None, "present")
     assert changes["every variant", "distiller.rate"] == (0.5, 0.25)
-    assert "inducer.strength" in said(capsys, "diff", "toy.toml", by[5.0], "--json") or "present" in said(
-        capsys, "diff", "toy.toml", by[5.0]
-    )
+    Path("c.toml").write_text('extends = "toy.toml"\n[distiller]\nrate = 0.25\n[sweep]\nseed = [5, 6]\n')
+    records = json.loads(said(capsys, "diff", "b.toml", "c.toml", "--json"))
+    changes = {(r["variant"], r["key"]): (r["first"], r["second"]) for r in records}
+    (absent,) = (variant for (variant, key), sides in changes.items() if sides == (None, "present"))
+    assert "main · seed=5" in absent
+    assert changes["every variant", "seed"] == (0, 5), "the first points of an arm are compared all the same"
+    assert not any("distiller" in key for _, key in changes)
     assert "does not exist" in said(capsys, "diff", "toy.toml", "none.toml", code=2)
 
 
