@@ -84,7 +84,7 @@ def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[s
     """
     from subl.recipe.differences import differences
 
-    firsts = [{_arm(label): recipe for label, recipe in reversed(side.items())} for side in (first, second)]
+    firsts = [{_arm(label): recipe for label, recipe in reversed(list(side.items()))} for side in (first, second)]
     common = {_arm(label) for label in first if label in second}
     alike = [arm for arm in firsts[0] if arm in firsts[1] and arm not in common]
     labels = list(dict.fromkeys([*first, *second]))
