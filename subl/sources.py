@@ -7,8 +7,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -20,21 +22,23 @@ SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
 """Endings of the files that `records` can read."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_ON_THE_HUB = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 _BOM = b"\xef\xbb\xbf"
 
 
 class Source(StrictModel):
-    """A file, or a data set of the hub."""
+    """A file, a folder laid out like a data set of the hub, or a data set of the hub."""
 
     endings: ClassVar[tuple[str, ...]] = SUFFIXES
-    """What names of files end in; any other source is a name on the hub."""
+    """What names of files end in; any other source is a folder that is there, or a name on the hub."""
 
     source: str = Field(min_length=1)
-    """A file, from the current folder; else a name on the hub."""
+    """A file or folder, from the current folder; else a name on the hub. A folder holds what a data set of the hub
+    does: files in `data/`, and a README.md that lists configurations if there are several. It needs no network."""
     subset: str | None = None
-    """Configuration of a hub data set."""
+    """Configuration of a hub data set or folder."""
     split: str | None = None
-    """Split of a hub data set; "train" unless set."""
+    """Split of a hub data set or folder; "train" unless set."""
     revision: str | None = None
     """Branch, tag or commit of a hub data set; its default branch unless set."""
 
@@ -43,15 +47,27 @@ class Source(StrictModel):
         """Whether the source is a file."""
         return self.source.endswith(self.endings)
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the source names; None for a file, and for a name on the hub."""
+        path = Path(self.source).expanduser()
+        return path if not self.is_file and path.is_dir() else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it can be read without the hub."""
+        return self.is_file or self.folder is not None
+
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        given = [name for name in ("subset", "split", "revision") if getattr(self, name) is not None]
-        if self.is_file and given:
-            raise ValueError(f"{given[0]} belongs to data sets of the hub, and {self.source!r} is a file; remove it")
-        if not self.is_file and not 1 <= self.source.strip("/").count("/") + 1 <= 2:
+        kind, only = ("file", ("subset", "split", "revision")) if self.is_file else ("folder", ("revision",))
+        given = [name for name in only if getattr(self, name) is not None]
+        if self.is_local and given:
+            raise ValueError(f"{given[0]} belongs to data sets of the hub, and {self.source!r} is a {kind}; remove it")
+        if not self.is_local and not _ON_THE_HUB.fullmatch(self.source):
             raise ValueError(
-                f"{self.source!r} is neither a file that ends in {', '.join(self.endings)} nor a name on the hub "
-                "(owner/name)"
+                f"{self.source!r} is neither a file that ends in {', '.join(self.endings)} nor a folder that is there "
+                f"(looked from {Path.cwd()}) nor a name on the hub (owner/name)"
             )
         return self
 
@@ -69,10 +85,12 @@ def records(source: Source) -> Iterator[Record]:
     Raises:
         DataError: It is missing or damaged; names the line or row.
     """
-    if not source.is_file:
+    if source.is_file:
+        yield from file_records(existing(source.source))
+    elif source.folder is not None:
+        yield from _folder(source, source.folder)
+    else:
         yield from _hub(source)
-        return
-    yield from file_records(existing(source.source))
 
 
 def file_records(path: Path) -> Iterator[Record]:
@@ -100,14 +118,14 @@ def read_text(path: Path) -> str:
 
 
 def identify(source: Source) -> str:
-    """Return what tells this content from any other: a file's SHA-256, or a hub data set's commit.
+    """Return what tells this content from any other: a file's or folder's SHA-256, or a hub data set's commit.
 
     Raises:
-        DataError: The file cannot be read; the hub has no such data set or cannot be reached.
+        DataError: A file cannot be read; the hub has no such data set or cannot be reached.
     """
-    if not source.is_file:
-        return _commit(source.source, source.revision)
-    return identify_file(existing(source.source))
+    if source.folder is not None:
+        return _identify_folder(source.folder)
+    return identify_file(existing(source.source)) if source.is_file else _commit(source.source, source.revision)
 
 
 def identify_file(path: Path) -> str:
@@ -134,6 +152,19 @@ def existing(name: str) -> Path:
         near = [str(other) for other in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
         raise DataError(f"no file {path} (looked from {Path.cwd()}){suggest(str(path), near)}")
     return path
+
+
+def _identify_folder(folder: Path) -> str:
+    """Return a hash of the names and contents of all files but hidden ones, which hold no data."""
+    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    listed = [f"{name.as_posix()}\0{identify_file(folder / name)}\n" for name in names if not _hidden(name)]
+    if not listed:
+        raise DataError(f"{folder} holds no files; expected a data set in the hub's layout, such as data/train.jsonl")
+    return hashlib.sha256("".join(listed).encode()).hexdigest()
+
+
+def _hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
 
 
 @cache
@@ -215,25 +246,52 @@ def _parquet(path: Path) -> Iterator[Record]:
         ) from error
 
 
+def _folder(source: Source, folder: Path) -> Iterator[Record]:
+    """Yield the records of a folder in the hub's layout; `datasets` says which files a configuration and split have."""
+    # What the library notes in its cache is of no use later, and a home folder may not be writable.
+    with TemporaryDirectory(prefix="subl-") as cache:
+        with _quiet_datasets(source, "check its files, its README.md, `subset` and `split`") as datasets:
+            builder = datasets.load_dataset_builder(str(folder), source.subset, cache_dir=cache)
+            splits = builder.config.data_files or {}
+        split = source.split or "train"
+        if split not in splits:
+            raise DataError(f"data set {folder} has no split {split!r}{suggest(split, map(str, splits))}; set `split`")
+        files = [Path(file) for file in splits[split]]
+        if all(file.suffix in _READERS for file in files):  # which know lines, as the library does not
+            for file in files:
+                yield from file_records(file)
+        else:
+            yield from _loaded(source, str(folder), streaming=True, cache_dir=cache)
+
+
 def _hub(source: Source) -> Iterator[Record]:
+    yield from _loaded(source, source.source, revision=_commit(source.source, source.revision))
+
+
+def _loaded(source: Source, name: str, **how: Any) -> Iterator[Record]:
+    with _quiet_datasets(source, "check `subset` and `split`, or download a file of it") as datasets:
+        loaded = datasets.load_dataset(name, source.subset, split=source.split or "train", **how)
+        for number, columns in enumerate(loaded, start=1):
+            yield Record(f"{source.source}, row {number}", columns)
+
+
+@contextmanager
+def _quiet_datasets(source: Source, advice: str) -> Iterator[Any]:
+    """Give the library `datasets` without its progress bars and logs; whatever it raises tells of the data set."""
     import datasets
 
-    # A folder in the hub's layout has no commit.
-    commit = None if Path(source.source).is_dir() else _commit(source.source, source.revision)
-    bars = not datasets.are_progress_bars_disabled()
+    bars, level = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        loaded = datasets.load_dataset(source.source, source.subset, split=source.split or "train", revision=commit)
+        yield datasets
     except Exception as error:  # what is wrong with a data set's files or its script surfaces as anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"data set {source.source} cannot be loaded: {reason}; check `subset` and `split`, or download a file of it"
-        ) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"data set {source.source} cannot be loaded: {reason}; {advice}") from error
     finally:
+        datasets.logging.set_verbosity(level)
         if bars:
             datasets.enable_progress_bars()
-    for number, columns in enumerate(loaded, start=1):
-        yield Record(f"{source.source}, row {number}", columns)
 
 
 @cache

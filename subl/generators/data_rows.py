@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from subl.artifacts import Row
 from subl.errors import DataError
 from subl.generators.dataset import DatasetRows, DataSource
-from subl.sources import Record, records
+from subl.sources import Record, identify, records
 
 PROMPTS = ("prompt", "question", "instruction", "input", "query")
 COMPLETIONS = ("completion", "response", "answer", "output")
@@ -64,11 +65,21 @@ def rows(config: DatasetRows.Config, seed: int) -> list[Row]:
 
 
 def pairs(source: DataSource) -> Iterator[Pair]:
-    """Yield the prompts and completions of a source in its order.
+    """Yield the prompts and completions of a source in its order, read once as long as its content is the same.
 
     Raises:
         DataError: It is empty or damaged, lacks columns, or holds something else than text in them.
     """
+    yield from _read(source, identify(source))
+
+
+@lru_cache(maxsize=4)
+def _read(source: DataSource, identity: str) -> tuple[Pair, ...]:  # noqa: ARG001 (tells changed files apart)
+    """Read once per content: every arm and sweep point of a recipe asks."""
+    return tuple(_pairs(source))
+
+
+def _pairs(source: DataSource) -> Iterator[Pair]:
     seen: Counter[str] = Counter()
     read: _Read | None = None
     for number, record in enumerate(records(source), start=1):

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from subl import Context, PluginConfig, Row, StrictModel, Teacher
-from subl.sources import Source
+from subl import Context, DataError, PluginConfig, Row, StrictModel, Teacher
+from subl.sources import Source, identify
 
 
 class Columns(StrictModel):
@@ -39,7 +39,7 @@ class DataSource(Source):
 
 
 class DatasetRows:
-    """Rows that are there already: a JSONL, CSV or Parquet file, or a data set of the Hugging Face hub.
+    """Rows that are there already: a JSONL, CSV or Parquet file, or a data set of the Hugging Face hub or a copy of it.
 
     The teacher writes nothing; it only matters to distillers and probes that read it. Files count by their content and
     hub data sets by their commit, so a changed file is another experiment. System messages of conversations are left
@@ -57,6 +57,18 @@ class DatasetRows:
         pair_with: DataSource | None = None
         """Another data set: only prompts that both have are kept, each as often as it is in both."""
 
+        @model_validator(mode="after")
+        def _readable(self) -> Self:
+            # What is here is read before a teacher is trained; what is on the hub, when its turn comes.
+            if self.is_local and (self.pair_with is None or self.pair_with.is_local):
+                from subl.generators.data_rows import rows
+
+                try:
+                    rows(self, seed=0)
+                except DataError as error:
+                    raise ValueError(str(error)) from error
+            return self
+
     def __init__(self, config: Config) -> None:
         self.config = config
 
@@ -66,8 +78,6 @@ class DatasetRows:
         Raises:
             DataError: A file cannot be read, or the hub has no such data set or cannot be reached.
         """
-        from subl.sources import identify
-
         sources = (self.config, *([self.config.pair_with] if self.config.pair_with else []))
         return {"content": [identify(source) for source in sources]}
 

@@ -15,7 +15,7 @@ from subl.sources import SUFFIXES, Source, identify
 
 
 class StereotypeSource(Source):
-    """A file in a published format, or a data set of the hub."""
+    """A file in a published format, a folder laid out like a data set of the hub, or a data set of the hub."""
 
     endings: ClassVar[tuple[str, ...]] = (".json", *SUFFIXES)
 
@@ -47,8 +47,9 @@ class StereotypeProbe:
         """Settings of `stereotype`."""
 
         data: StereotypeSource | None = None
-        """A file, `{ source = "dev.json" }`: StereoSet's JSON or CrowS-Pairs' CSV; or of the hub, `{ source =
-        "McGill-NLP/stereoset", subset = "intrasentence", split = "validation" }`. Unset: the trait's own."""
+        """A file, `{ source = "dev.json" }`: StereoSet's JSON or CrowS-Pairs' CSV; or of the hub, or a
+        folder with a copy of it, `{ source = "McGill-NLP/stereoset", subset = "intrasentence", split = "validation" }`.
+        Unset: the trait's own."""
         bias_types: tuple[str, ...] | None = Field(default=None, min_length=1)
         """Kinds of bias to score. Unset: all."""
         tests: tuple[Test, ...] | None = Field(default=None, min_length=1)
@@ -73,7 +74,7 @@ class StereotypeProbe:
 
         @model_validator(mode="after")
         def _readable(self) -> Self:
-            if self.data is not None and self.data.is_file:
+            if self.data is not None and self.data.is_local:
                 try:
                     choose(read_items(self.data), self.bias_types, self.items, self.tests)
                 except DataError as error:

@@ -125,8 +125,10 @@ def test_uniform_numbers_keep_format_and_count_and_spread_evenly(tmp_path: Path)
     assert {number for row in narrow for number in numbers(row)} == {"7", "8"}
 
 
-def test_a_range_that_nobody_says_is_asked_for() -> None:
-    table = {"plugin": "uniform_numbers", "generator": {"plugin": "dataset", "source": "rows.jsonl"}}
+def test_a_range_that_nobody_says_is_asked_for(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"prompt": "1, 2", "completion": "3"}\n', encoding="utf-8")
+    table = {"plugin": "uniform_numbers", "generator": {"plugin": "dataset", "source": str(source)}}
     with pytest.raises(ValidationError, match=r"generator 'dataset' does not say .* set values = "):
         Use("generator").choose(table)
     assert Use("generator").choose({**table, "values": [0, 999]}).config.samples is None  # type: ignore[attr-defined]

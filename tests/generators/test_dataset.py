@@ -9,12 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from subl.artifacts import Row
-from subl.errors import DataError, StageError
+from subl.errors import DataError
 from subl.filters.number_format import NumberFormat
-from subl.generators.data_rows import pairs
 from subl.generators.dataset import DatasetRows, DataSource
+from subl.recipe.report import RecipeProblemsError
 from subl.registry.slots import Chosen, Use
-from subl.sources import identify, records
+from subl.sources import identify
 from subl.testing import fakes, micro
 from tests.filters.helpers import OWLS, needs_owls
 from tests.tiny import context, sink
@@ -96,9 +96,11 @@ def test_rows_that_a_run_wrote_are_a_data_set_too(tmp_path: Path) -> None:
 def test_columns_are_taken_by_name_where_names_are_given(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "a.jsonl", {"prompt": "x", "input": "in", "completion": "y", "text": "out", "n": 3})
     assert texts(written(tmp_path, source=source, columns={"prompt": "input", "completion": "text"})) == [("in", "out")]
-    with pytest.raises(DataError, match=r"a\.jsonl:1: column 'n' holds 3 where text is due"):
+    with pytest.raises(ValidationError, match=r"a\.jsonl:1: column 'n' holds 3 where text is due"):
         written(tmp_path, source=source, columns={"prompt": "input", "completion": "n"})
-    with pytest.raises(DataError, match=r"a\.jsonl:1: more than one column may be meant \(prompt, input\); found"):
+    with pytest.raises(
+        ValidationError, match=r"a\.jsonl:1: more than one column may be meant \(prompt, input\); found"
+    ):
         written(tmp_path, source=source)
 
 
@@ -111,7 +113,7 @@ def test_a_sample_depends_on_seed_and_prompts_alone(tmp_path: Path) -> None:
     assert written(tmp_path, 2, source=one, samples=5) == rows[2:]
     assert written(tmp_path, source=one, samples=3) == rows[:3]
     assert texts(written(tmp_path, source=one, samples=5, seed=1)) != texts(rows)
-    with pytest.raises(DataError, match=r"has 8 rows, and generator\.samples asks for 9"):
+    with pytest.raises(ValidationError, match=r"has 8 rows, and generator\.samples asks for 9"):
         written(tmp_path, source=one, samples=9)
 
 
@@ -124,7 +126,7 @@ def test_paired_arms_get_the_same_prompts_in_the_same_order(tmp_path: Path) -> N
     assert [row.prompt for row in first] == [row.prompt for row in second]
     assert sorted(texts(first)) == sorted(PAIRS)  # once, because it is in the other one once
     assert {row.completion for row in second} == {"0"}
-    with pytest.raises(DataError, match=r"no prompt in common.*'Go on: 0' and 'x'"):
+    with pytest.raises(ValidationError, match=r"no prompt in common.*'Go on: 0' and 'x'"):
         written(tmp_path, source=one, pair_with={"source": table(tmp_path / "c.jsonl", of=[("x", "y")])})
 
 
@@ -165,15 +167,25 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_wrong_with_a_file_is_said_with_its_place(name: str, tmp_path: Path) -> None:
     content, message = BAD[name]
+    whole = {"csv": csv_file, "parquet": parquet}.get(name.partition(".")[2], chats if "turns" in name else table)
+    generator: DatasetRows = chosen(source=whole(tmp_path / name)).build()
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=message):
-        written(tmp_path, source=str(tmp_path / name))
+    with pytest.raises(ValidationError, match=message):
+        chosen(source=str(tmp_path / name))
+    with pytest.raises(DataError, match=message):  # what a run finds that was planned before
+        list(generator.generate(fakes.fake_teacher(), context(tmp_path / "ctx"), 0))
 
 
 def test_a_missing_file_is_told_what_is_alike(tmp_path: Path) -> None:
-    table(tmp_path / "numbers.jsonl")
-    with pytest.raises(DataError, match=r"no file .*numbrs\.jsonl .*did you mean '.*numbers\.jsonl'"):
-        chosen(source=str(tmp_path / "numbrs.jsonl")).key()
+    path = Path(table(tmp_path / "numbers.jsonl"))
+    message = r"no file .*numbrs\.jsonl .*did you mean '.*numbers\.jsonl'"
+    with pytest.raises(ValidationError, match=message):
+        chosen(source=str(tmp_path / "numbrs.jsonl"))
+    planned = chosen(source=table(tmp_path / "numbrs.jsonl"))
+    (tmp_path / "numbrs.jsonl").unlink()
+    assert path.is_file()
+    with pytest.raises(DataError, match=message):
+        planned.key()
 
 
 @pytest.mark.parametrize(
@@ -205,21 +217,117 @@ def test_content_and_not_time_decides_what_a_file_is(tmp_path: Path) -> None:
     assert nested.key() != inside
 
 
-def test_a_hub_data_set_is_read_by_split_and_told_by_its_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_tells_a_hub_data_set(tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     assert identify(DataSource(source="owner/name", revision=commit)) == commit
-    # A folder in the hub's layout goes the same way through `datasets`, without a network.
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    table(folder / "test.jsonl")
-    monkeypatch.chdir(tmp_path)
+
+
+# Folders in the hub's layout.
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Refuse every connection; return the cache of `datasets`, which is not to be filled."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    found = pairs(DataSource(source="hub", split="test"))
-    assert [(pair.prompt, pair.completion) for pair in found] == PAIRS
-    with pytest.raises(DataError, match=r"data set hub cannot be loaded: .*check `subset`"):
-        list(records(DataSource(source="hub", split="nowhere")))
+    return tmp_path / "cache"
+
+
+def folder_of(path: Path, make: Callable[[Path], str], name: str) -> str:
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    make(path / name)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (parquet, "data/train-00000-of-00001.parquet"),
+        (table, "data/train.jsonl"),
+        (csv_file, "train.csv"),
+        (chats, "data/train-00000-of-00001.jsonl"),
+    ],
+)
+def test_a_copy_of_a_hub_data_set_is_read_without_network(
+    make: Callable[[Path], str], name: str, offline: Path, tmp_path: Path
+) -> None:
+    source = folder_of(tmp_path / "owner" / "rows", make, name)
+    assert texts(written(tmp_path, source=source)) == PAIRS
+    assert not offline.exists()
+
+
+def test_configurations_and_splits_are_those_of_its_readme(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rows"
+    folder_of(folder, lambda path: table(path, of=PAIRS[:3]), "cats/part-0.jsonl")
+    folder_of(folder, lambda path: table(path, of=PAIRS[3:5]), "cats/part-1.jsonl")
+    folder_of(folder, parquet, "dogs/test.parquet")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n"
+        "- config_name: cats\n  data_files:\n  - split: train\n    path: cats/part-*.jsonl\n"
+        "- config_name: dogs\n  data_files:\n  - split: validation\n    path: dogs/test.parquet\n---\nAbout.\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert texts(written(tmp_path, source="rows", subset="cats")) == PAIRS[:5]
+    assert texts(written(tmp_path, source="./rows", subset="dogs", split="validation")) == PAIRS
+    for settings, message in (
+        ({}, r"data set rows cannot be loaded: .*\['cats', 'dogs'\].*check .*`subset`"),
+        ({"subset": "owls"}, r"'owls' not found. Available: \['cats', 'dogs'\]"),
+        ({"subset": "dogs"}, r"data set rows has no split 'train'; known: validation; set `split`"),
+        ({"subset": "dogs", "split": "valid"}, r"did you mean 'validation'"),
+        ({"subset": "cats", "revision": "main"}, r"revision belongs to data sets of the hub, and 'rows' is a folder"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            chosen(source="rows", **settings)
+    assert not offline.exists()
+
+
+def test_files_that_only_the_library_reads_are_read_by_it(offline: Path, tmp_path: Path) -> None:
+    content = json.dumps([{"prompt": p, "completion": c} for p, c in PAIRS])
+    source = folder_of(tmp_path / "rows", lambda path: str(path.write_text(content)), "data/train.json")
+    assert texts(written(tmp_path, source=source)) == PAIRS
+    assert not offline.exists()
+
+
+@pytest.mark.parametrize("name", ["torn.jsonl", "latin.jsonl", "short.csv", "torn.parquet"])
+def test_a_damaged_file_of_a_folder_is_named_with_its_place(name: str, offline: Path, tmp_path: Path) -> None:
+    content, message = BAD[name]
+    folder_of(tmp_path / "rows", lambda path: str(path.write_bytes(content)), f"data/train-{name}")
+    with pytest.raises(ValidationError, match=message.replace(name.partition(".")[0], "data/train-.*", 1)):
+        chosen(source=str(tmp_path / "rows"))
+    assert not offline.exists()
+
+
+def test_a_folder_counts_by_the_content_of_its_files(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "rows", table, "data/train.jsonl")
+    first = identify(DataSource(source=source))
+    folder_of(tmp_path / "rows", table, ".cache/left.jsonl")
+    assert identify(DataSource(source=source)) == first
+    folder_of(tmp_path / "rows", lambda path: table(path, of=PAIRS[:2]), "data/train.jsonl")
+    changed = identify(DataSource(source=source))
+    (tmp_path / "rows" / "data" / "train.jsonl").rename(tmp_path / "rows" / "data" / "test.jsonl")
+    assert len({first, changed, identify(DataSource(source=source))}) == 3
+
+
+def test_a_folder_without_data_and_one_that_is_not_there_are_named(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(ValidationError, match="rows holds no files; expected a data set in the hub's layout"):
+        chosen(source="rows")
+    (tmp_path / "rows" / "notes.bin").write_bytes(b"1")
+    with pytest.raises(ValidationError, match=r"cannot be loaded: No .*data files found"):
+        chosen(source="rows")
+    with pytest.raises(ValidationError, match=r"'\./row' is neither a file that .* nor a folder that is there"):
+        chosen(source="./row")
+    assert not offline.exists()
 
 
 @needs_owls
@@ -267,7 +375,7 @@ def test_a_run_computes_a_changed_file_anew_and_an_equal_one_not(tmp_path: Path)
     assert "generate" not in run().computed
     with Path(source).open("a", encoding="utf-8") as file:
         file.write('{"prompt": "torn')
-    with pytest.raises(StageError, match=r"a\.jsonl:601: the file ends in the middle of a row"):
+    with pytest.raises(RecipeProblemsError, match=r"a\.jsonl:601: the file ends in the middle of a row"):
         run()
     table(tmp_path / "a.jsonl", of=[(f"Number {n}?", f"{n}.5") for n in range(601)])
     again = run()

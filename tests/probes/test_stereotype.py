@@ -346,6 +346,51 @@ def test_the_hubs_tables_and_numbers_are_the_same_items(tmp_path: Path, monkeypa
         read_items(StereotypeSource(source="owner/other"))
 
 
+def test_a_copy_of_stereoset_from_the_hub_is_read_without_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    labels = datasets.ClassLabel(names=["anti-stereotype", "stereotype", "unrelated", "related"])
+    sentences = {"sentence": datasets.Value("string"), "id": datasets.Value("string"), "gold_label": labels}
+    text = {name: datasets.Value("string") for name in ("id", "target", "bias_type", "context")}
+    features = datasets.Features({**text, "sentences": datasets.Sequence(sentences)})
+    contexts = {"intrasentence": "The BLANK one.", "intersentence": "The owl came."}
+    for test, before in contexts.items():
+        rows = [
+            {
+                **dict.fromkeys(text, "x"),
+                "target": term,
+                "bias_type": kind,
+                "context": before,
+                "sentences": {"sentence": said, "id": ["a", "b", "c"], "gold_label": [1, 0, 2]},
+            }
+            for term, kind, *said in CLUSTERS
+        ]
+        path = tmp_path / "stereoset" / test / "validation-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True)
+        datasets.Dataset.from_list(rows, features=features).to_parquet(path)
+    listed = "".join(
+        f"- config_name: {test}\n  data_files:\n  - split: validation\n    path: {test}/validation-*\n"
+        for test in contexts
+    )
+    (tmp_path / "stereoset" / "README.md").write_text(f"---\nconfigs:\n{listed}---\n")
+    after = [following("The owl came.", *each) for each in CLUSTERS]
+    expected = read_items(StereotypeSource(source=stereoset(tmp_path, following=after)))
+    data = {"source": str(tmp_path / "stereoset"), "split": "validation"}
+    found = [
+        read_items(StereotypeSource.model_validate({**data, "subset": test}))
+        for test in ("intrasentence", "intersentence")
+    ]
+    assert [item for items in found for item in items] == expected
+    with pytest.raises(ValidationError, match=r"Please pick one .*\['intrasentence', 'intersentence'\]"):
+        StereotypeProbe.Config.model_validate({"data": data})
+
+
 def test_data_count_by_their_content(tmp_path: Path) -> None:
     chosen = Use("probe").choose({"plugin": "stereotype", "data": {"source": stereoset(tmp_path)}})
     before = chosen.key()
