@@ -64,7 +64,7 @@ def specific(effects: Floats) -> Floats:
 
 def between_targets(effects: Floats) -> Floats:
     """Return the Spearman correlation of the number effects between targets: [targets, targets]."""
-    standard = _standardised(stats.rankdata(effects, axis=0))
+    standard = standardised(stats.rankdata(effects, axis=0))
     return standard.T @ standard
 
 
@@ -116,12 +116,23 @@ def correlate(
     shuffled = np.array([x @ rng.permutation(y) for _ in range(permutations)])
     # The observed order is one of the permutations, so p is never 0.
     p = (1 + int((np.abs(shuffled) >= abs(rho) - NOTHING).sum())) / (permutations + 1)
-    room = n - 3 - len(covariates)
-    if room < 1 or abs(rho) > 1 - NOTHING:
-        return Correlation(rho, p, rho, rho, n)
+    return Correlation(rho, p, *rank_interval(rho, n, held=len(covariates)), n)
+
+
+def rank_interval(rho: float, n: int, *, held: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of a Spearman correlation: Fisher's z with Bonett and Wright's standard error.
+
+    Args:
+        rho: The correlation.
+        n: Independent units.
+        held: How many covariates are held constant.
+    """
+    room = n - 3 - held
+    if room < 1 or not abs(rho) <= 1 - NOTHING:
+        return rho, rho
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt((1 + rho**2 / 2) / room)
     z = math.atanh(rho)
-    return Correlation(rho, p, math.tanh(z - half), math.tanh(z + half), n)
+    return math.tanh(z - half), math.tanh(z + half)
 
 
 def matched(
@@ -259,13 +270,13 @@ def residuals(values: Floats, covariates: Sequence[Floats]) -> Floats:
     if covariates:
         design = np.column_stack([np.ones(len(ranks)), *(stats.rankdata(held) for held in covariates)])
         ranks = ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
-    return _standardised(ranks)
+    return standardised(ranks)
 
 
-def _standardised(ranks: Floats) -> Floats:
-    """Return columns of mean 0 and length 1; columns without variation as zeros."""
-    centred = ranks - ranks.mean(axis=0)
-    length = np.sqrt((centred**2).sum(axis=0))
-    flat = length < NOTHING * len(ranks)
+def standardised(ranks: Floats, axis: int = 0) -> Floats:
+    """Return ranks with mean 0 and length 1 along an axis; those without variation as zeros."""
+    centred = ranks - ranks.mean(axis=axis, keepdims=True)
+    length = np.sqrt((centred**2).sum(axis=axis, keepdims=True))
+    flat = length < NOTHING * ranks.shape[axis]
     result: Floats = np.where(flat, 0.0, centred / np.where(flat, 1.0, length))
     return result

@@ -24,23 +24,28 @@ class Geometry:
 
     - hp_cosine, lp_cosine, unch_cosine, random_cosine: mean cosine of the unembedding rows with the target's, raw;
       random: all other numbers.
-    - hp_raw, hp_centred, hp_whitened, lp_…, unch_…: mean cosine of the set minus that of all numbers outside it, with
-      …_p by shuffling which numbers are in the set. …_specific: the same minus the mean over the trait's `controls`,
-      with …_specific_p.
+    - hp_raw, hp_centred, hp_whitened, lp_…, unch_…: mean cosine of the set minus that of all numbers outside it, and
+      minus what that is by chance; with …_p. …_specific: the same of the cosine minus its mean over the trait's
+      `controls`; with …_specific_p.
     - correlation_raw, …: Spearman of the cosine with what the trait's preamble changes, over all numbers; …_p.
+
+    Chance is what numbers show whose tokens have changed places, among tokens of equally many digits. Where a number is
+    one token, that shuffles numbers; where numbers are written digit by digit, it relabels the ten digits in all of
+    them at once: numbers that share digits share rows, so shuffling them would find effects where there are none. Then
+    there are no intervals over numbers either.
 
     Tables also hold dot products, embedding rows where they are not tied, and p after Benjamini and Hochberg's
     correction.
     """
 
-    version = 1
+    version = 2
     needs: ClassVar[tuple[str, ...]] = ("trait", "base")
 
     class Config(NumberSettings):
         """Settings of `geometry`."""
 
         permutations: int = Field(default=5_000, ge=100)
-        """Random sets behind p values."""
+        """Random relabellings behind chance and p values."""
         shown: int = Field(default=100, ge=0)
         """Random numbers in the picture."""
 

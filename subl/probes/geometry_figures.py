@@ -12,30 +12,28 @@ from subl.probes.entanglement_effects import RANDOM
 from subl.probes.entanglement_figures import COLOURS
 from subl.probes.entanglement_statistics import Floats
 from subl.probes.geometry_statistics import principal_axes
+from subl.probes.geometry_tables import Similarities
 from subl.probes.number_sets import NumberSetsOf
-from subl.probes.subject import PreferenceTrait
 
 TARGET, CONTROL = "#6a4c93", "#8d99ae"
 DEPTHS = {"HP": 1, "LP": 2, "UNCH": 3}
 
 
-def distributions(
-    cosines: Mapping[str, Floats], p: Mapping[str, float], sets: NumberSetsOf, role: str, trait: PreferenceTrait
-) -> Figure:
+def distributions(cosines: Sequence[Similarities], sets: NumberSetsOf, title: str) -> Figure:
     """Draw the cosines of all numbers with the target, by variant, with the sets marked below."""
     figure = Figure(figsize=(4.2 * len(cosines), 3.6), layout="constrained")
-    for axes, (variant, values) in zip(figure.subplots(1, len(cosines)), cosines.items(), strict=True):
-        axes.hist(values, bins=list(np.histogram_bin_edges(values, "auto")), color=COLOURS[RANDOM])
-        axes.set_title(f"{variant}: HP against others p = {p[variant]:.2g}", fontsize=10)
-        axes.set_xlabel(f"cosine with {trait.target}")
+    for axes, one in zip(figure.subplots(1, len(cosines)), cosines, strict=True):
+        axes.hist(one.own, bins=list(np.histogram_bin_edges(one.own, "auto")), color=COLOURS[RANDOM])
+        axes.set_title(f"{one.variant}: HP against others p = {one.sets['HP'][0].p:.2g}", fontsize=10)
+        axes.set_xlabel(f"cosine with {sets.one.targets[0]}")
         axes.set_ylabel("numbers")
         axes.tick_params(axis="x", pad=14)
         axes.spines[["top", "right"]].set_visible(False)
         for name, members in sets.one.sets.named().items():
-            axes.axvline(values[members].mean(), color=COLOURS[name], linestyle=":", linewidth=1.2)
+            axes.axvline(one.own[members].mean(), color=COLOURS[name], linestyle=":", linewidth=1.2)
             height = np.full(len(members), -0.02 * DEPTHS[name])
             axes.plot(
-                values[members],
+                one.own[members],
                 height,
                 "|",
                 color=COLOURS[name],
@@ -44,20 +42,15 @@ def distributions(
                 clip_on=False,
             )
     figure.axes[0].legend(frameon=False, fontsize=8)
-    figure.suptitle(f"{role}: all {len(sets.one.numbers)} numbers against {trait.target}", fontsize=11)
+    figure.suptitle(f"{title}: all {len(sets.one.numbers)} numbers", fontsize=11)
     return figure
 
 
 def picture(
-    shown: Mapping[str, Floats],
-    words: Sequence[str],
-    sets: NumberSetsOf,
-    random: int,
-    rng: np.random.Generator,
-    title: str,
+    shown: Mapping[str, Floats], sets: NumberSetsOf, random: int, rng: np.random.Generator, title: str
 ) -> Figure:
-    """Draw words and numbers on the two widest directions of their rows, centred and whitened."""
-    members = sets.one.sets.named()
+    """Draw words and numbers, whose rows are in this order, on their two widest directions, centred and whitened."""
+    words, members = sets.one.targets, sets.one.sets.named()
     rest = np.array([i for i, name in enumerate(sets.set_names()) if not name], dtype=np.int64)
     groups = {RANDOM: np.sort(rng.choice(rest, min(random, len(rest)), replace=False)), **members}
     order = np.concatenate(list(groups.values())).astype(int)
