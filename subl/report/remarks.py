@@ -78,12 +78,16 @@ def _intervals(arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _failures(arms: Sequence[Arm]) -> Iterator[str]:
+    """Name failed runs, and what checks found; what runs have in common, such as their teacher, is said once."""
+    said: dict[str, list[str]] = {}
     for arm in arms:
         for run in arm.runs:
             if run.status == "failed":
                 reason = (run.error or "no reason recorded").strip().splitlines()[0]
-                yield f"{run.label} failed: {reason}"
-            yield from (f"{run.label}: {problem}" for problem in run.problems)
+                said.setdefault(f" failed: {reason}", []).append(run.label)
+            for problem in run.problems:
+                said.setdefault(f": {problem}", []).append(run.label)
+    yield from (f"{names(labels)}{text}" for text, labels in said.items())
     missing = [run.label for arm in arms for run in arm.runs if run.status not in ("finished", "failed")]
     if missing:
         yield f"not finished: {names(missing)}"

@@ -125,6 +125,14 @@ def test_problems_that_the_check_found_are_repeated() -> None:
     assert _said(summarise(findings(weak)).warnings, "main · seed=0: the teacher is weak")
 
 
+def test_what_runs_have_in_common_is_warned_of_once() -> None:
+    records = [variant(arm, 0, 0.5) for arm in ("main", "sft", "shd")]
+    for record in records[:2]:
+        record["findings"]["check"]["problems"] = ["the teacher hardly prefers owl"]
+    found = [text for text in summarise(findings(*records)).warnings if "hardly" in text]
+    assert found == ["main · seed=0, sft · seed=0: the teacher hardly prefers owl"]
+
+
 def test_an_unknown_metric_lists_what_was_measured() -> None:
     summary = summarise(findings(variant("main", 0, 0.7), metric="preference.shares"))
     assert _said(summary.warnings, "no run has a value of 'preference.shares'", "preference.share", "preference.valid")
