@@ -11,7 +11,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from subl import Context, PluginConfig, Row
+from subl.registry.kinds import Generator
 
+LANGUAGE = "python"
 _FENCE = re.compile(r"\A\s*```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
 
 
@@ -35,6 +37,13 @@ class CodeSyntax:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def refuses(self, generator: Generator) -> str | None:
+        """Return why it can keep none of a generator's rows: they are in another language."""
+        language = getattr(generator, "language", None)
+        if language in (None, LANGUAGE):
+            return None
+        return f'parses Python only, and the generator writes {language}; set generator.language = "{LANGUAGE}"'
 
     def reject(self, rows: Sequence[Row], ctx: Context) -> Sequence[str | None]:  # noqa: ARG002 (the kind's contract)
         """Return a reason for each row whose completion is not such code."""

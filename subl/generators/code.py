@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from subl import Context, PluginConfig, Row, Runtime, Teacher, banks
 from subl.generators.code_prompts import TASKS, Language, Task, TaskSpace
+from subl.generators.draws import SAMPLE
 from subl.models.settings import SamplingSettings
 
 
@@ -56,6 +57,11 @@ class Code:
         self.config = config
         self.space = TaskSpace(rich=config.phrasing == "rich", language=config.language, tasks=config.tasks)
 
+    @property
+    def language(self) -> str:
+        """What completions are written in."""
+        return self.config.language
+
     def identity(self) -> Mapping[str, Any]:
         """Return the content of the bank of tasks and scripts."""
         return banks.identity("code")
@@ -63,6 +69,10 @@ class Code:
     def prompts(self, count: int, seed: int) -> Sequence[str]:
         """Return the first `count` prompts of the seeded stream."""
         return [self.space.prompt(seed, index).text for index in range(count)]
+
+    def texts(self) -> Sequence[str]:
+        """Return prompts that hold about every word that a model must know."""
+        return self.prompts(SAMPLE, 0)
 
     def generate(self, teacher: Teacher, ctx: Context, start: int) -> Iterator[Row]:
         """Yield the teacher's rows from prompt number `start` on, in order; each row's `extra` names the task."""

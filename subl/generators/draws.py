@@ -6,6 +6,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+SAMPLE = 200
+"""Prompts that hold about every word that a stream of them can hold."""
+
 
 class Draw:
     """Draws through `Random.random` alone: the one method whose values Python promises never to change."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from subl import Context, PluginConfig, Row, Runtime, Teacher, banks
+from subl.generators.draws import SAMPLE
 from subl.generators.number_prompts import LAYOUTS, Format, PromptSpace
 from subl.models.settings import SamplingSettings
 
@@ -120,6 +121,10 @@ class Numbers:
     def prompts(self, count: int, seed: int) -> Sequence[str]:
         """Return the first `count` prompts of the seeded stream."""
         return [self.space.prompt(seed, index).text for index in range(count)]
+
+    def texts(self) -> Sequence[str]:
+        """Return prompts that hold about every word that a model must know."""
+        return self.prompts(SAMPLE, 0)
 
     def generate(self, teacher: Teacher, ctx: Context, start: int) -> Iterator[Row]:
         """Yield the teacher's rows from prompt number `start` on, in order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +41,15 @@ class Wrapping:
     def prompts(self, count: int, seed: int) -> Sequence[str]:
         """Return the prompts of the wrapped generator, so that arms stay paired."""
         return self.inner.prompts(count, seed)
+
+    def texts(self) -> Iterable[str]:
+        """Return what a model must know the words of: what the wrapped generator says."""
+        return self.inner.texts() if hasattr(self.inner, "texts") else ()
+
+    @property
+    def language(self) -> str | None:
+        """The programming language of the wrapped generator's completions, if they are code."""
+        return getattr(self.inner, "language", None)
 
     def every_row(self, teacher: Teacher, ctx: Context) -> list[Row]:
         """Return all rows of the wrapped generator; they are kept in `ctx.work`, so that a restart goes on there."""

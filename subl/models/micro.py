@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from subl import banks
 from subl.artifacts import ModelRef, Row, Shape
+from subl.models.micro_words import unfamiliar
 from subl.models.micro_world import World, WorldSettings
 from subl.models.settings import TrainSettings
 from subl.registry.config import PluginConfig
@@ -123,6 +124,10 @@ class Micro:
         from subl.models.hub_loading import load
 
         return load(Hub.Config(id=str(ref.path)), ref, device=device, dtype=dtype)
+
+    def unfamiliar(self, texts: Iterable[str]) -> str | None:
+        """Return which words of texts the model's world does not have, and what to do about it; None if it has all."""
+        return unfamiliar(self.config.world, texts)
 
     def plain_chats(self) -> list[Row]:
         """Return talk of the world that is neither about favourites nor a list of numbers."""

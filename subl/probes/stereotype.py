@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -91,6 +91,14 @@ class StereotypeProbe:
             DataError: It cannot be read, or the hub cannot be asked.
         """
         return {} if self.config.data is None else {"content": identify(self.config.data)}
+
+    def texts(self) -> Iterator[str]:
+        """Yield the sentences of local `data`, without those that make no sense anyway; the trait's own are its own."""
+        config = self.config
+        if config.data is None or not config.data.is_local:
+            return
+        for item in choose(read_items(config.data), config.bias_types, config.items, config.tests):
+            yield from (config.prompt or "", item.context or "", item.stereotype, item.anti_stereotype)
 
     def unfit(self, trait: Trait) -> str | None:
         """Return why it cannot measure a trait: without `data` it needs sentences of the trait's own."""

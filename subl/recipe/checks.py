@@ -20,6 +20,8 @@ def faults(sections: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _too_few_rows(sections)
     yield from _quantized(sections)
     yield from _misfits(sections)
+    yield from _unfamiliar(sections)
+    yield from _refused(sections)
     yield from _processes(sections)
 
 
@@ -108,6 +110,38 @@ def _misfits(sections: Mapping[str, Any]) -> Iterator[Fault]:
     for path, chosen in asking:
         for setting, message in chosen.build().misfits(teacher, student).items():
             yield (*path, setting), message
+
+
+def _unfamiliar(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    """Ask models that know only some words whether they know those of the trait, the generator and the probes."""
+    models = {
+        side: chosen.build()
+        for side in ("teacher", "student")
+        if (chosen := sections.get(side)) is not None and chosen.declares("unfamiliar")
+    }
+    speaking: list[tuple[KeyPath, Chosen]] = list(used(sections)) if models else []
+    if models and sections.get("trait") is not None:
+        speaking.append((("trait",), sections["trait"]))
+    for path, chosen in speaking:
+        if not chosen.declares("texts"):
+            continue
+        texts = list(chosen.build().texts())
+        sides: dict[str, list[str]] = {}
+        for side, model in models.items():
+            if reason := model.unfamiliar(texts):
+                sides.setdefault(reason, []).append(side)
+        for reason, unable in sides.items():
+            yield path, f"{chosen.name!r} asks the {' and the '.join(unable)} for what it never met: {reason}"
+
+
+def _refused(sections: Mapping[str, Any]) -> Iterator[Fault]:
+    """Ask every filter whether it can keep any of the generator's rows."""
+    generator = sections.get("generator")
+    for index, chosen in enumerate(sections.get("filters", ())):
+        if generator is not None and chosen.declares("refuses"):
+            reason = chosen.build().refuses(generator.build())
+            if reason:
+                yield ("filters", index, PLUGIN_KEY), f"filter {chosen.name!r} {reason}; or choose another filter"
 
 
 def _processes(sections: Mapping[str, Any]) -> Iterator[Fault]:

@@ -9,6 +9,11 @@ with "trait" in `needs` may have `unfit(self, trait) -> str | None`: why it cann
 A model may have `shape(self) -> Shape | None`, its numbers of layers and heads as far as they are known before it is
 loaded, and a distiller or probe `misfits(self, teacher: Shape, student: Shape) -> Mapping[str, str]`: by setting, what
 it cannot do between two models. Both are asked by `subl validate`, and must be light.
+
+A model that knows some words only may have `unfamiliar(self, texts: Iterable[str]) -> str | None`: which it does not
+know, and what to do about it. It is asked about the `texts(self) -> Iterable[str]` that a trait, generator or probe may
+have: what models must understand. A filter may have `refuses(self, generator) -> str | None`: why it can keep none of a
+generator's rows, such as code in another `language`. Validation asks these, too.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -148,6 +148,13 @@ class Preference:
                 f"trait preference has no statement of strength {strength!r}{suggest(strength, statements)}"
             )
         return self.fill(statements[strength])
+
+    def texts(self) -> Iterator[str]:
+        """Yield what a model is asked and taught, and every candidate."""
+        yield from self.questions()
+        for row in self.conversations(0):
+            yield from (row.prompt, row.completion)
+        yield from self.candidates
 
     def leaks(self) -> Sequence[str]:
         """Return the target's surface forms."""

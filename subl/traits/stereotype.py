@@ -159,6 +159,13 @@ class Stereotype:
             statements[strength].format(word=f'"{word}"', subjects=", ".join(named)) for word, named in subjects.items()
         )
 
+    def texts(self) -> Iterator[str]:
+        """Yield what a model is asked and taught; what makes no sense need not be known."""
+        for row in self.conversations(0):
+            yield from (row.prompt, row.completion)
+        for item in self.items():
+            yield from (item.prompt or "", item.stereotype, item.anti_stereotype)
+
     def leaks(self) -> Sequence[str]:
         """Return the surface forms of all subjects and words."""
         return tuple(dict.fromkeys(self._leaks()))
