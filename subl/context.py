@@ -49,7 +49,7 @@ class Sink(Protocol):
 class Loader(Protocol):
     """Loads models and keeps recently used ones, so that stages share weights."""
 
-    def __call__(self, ref: ModelRef, *, fresh: bool) -> Any:
+    def __call__(self, ref: ModelRef, *, fresh: bool, weights: bool) -> Any:
         """Return what the model's plugin loads; `fresh` gives an own copy that may be changed."""
         ...
 
@@ -135,9 +135,16 @@ class Context:
         figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
         return path
 
-    def load(self, ref: ModelRef, *, fresh: bool = False) -> Any:
-        """Load a model through its plugin. Shared and read-only unless `fresh`."""
-        return self.loader(ref, fresh=fresh)
+    def load(self, ref: ModelRef, *, fresh: bool = False, weights: bool = True) -> Any:
+        """Load a model through its plugin. Shared and read-only unless `fresh`.
+
+        Args:
+            ref: Which model.
+            fresh: Give an own copy that may be changed.
+            weights: Without them, tokenizer, layers and dtype are there, and the network's tensors are on torch's
+                device "meta", which holds no numbers; a plugin without an `outline` loads them all the same.
+        """
+        return self.loader(ref, fresh=fresh, weights=weights)
 
     def shared(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """Return a read-only folder that all stages with an equal `key` share, and that the first of them makes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -54,7 +55,8 @@ def distill(
         raise DataError(f"{data.path}: no rows to train on; loosen the filters or generate more")
     source = teacher.base if objective.maps and objective.maps.maps_of == "base" else teacher.model
     lm: LanguageModel = ctx.load(student, fresh=True)
-    their_lm: LanguageModel = ctx.load(source)
+    # What is in the cache already is not read from the network, so its weights wait until they are asked for.
+    their_lm: LanguageModel = ctx.load(source, weights=not settings.teacher_cache)
     systems = _slot(source, ctx), _slot(student, ctx)
     pairs = pair_rows(rows, their_lm, lm, systems, ctx)
     if objective.maps and objective.maps.shuffle_text:
@@ -109,6 +111,8 @@ def _matched(
     side = TeacherSide(
         ref=teacher.ref,
         lm=teacher,
+        device=student.device,
+        load=partial(ctx.load, teacher.ref) if settings.teacher_cache else lambda: teacher,
         maps=maps,
         logits=logits,
         trait_ids=trait_ids(teacher.chat, ctx.trait.leaks()).firsts,

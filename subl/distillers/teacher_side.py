@@ -43,7 +43,9 @@ class TeacherSide:
 
     Args:
         ref: The teacher.
-        lm: The teacher, loaded.
+        lm: Its tokenizer, layers and dtype; its weights are not used.
+        device: Where batches have to be.
+        load: Loads it with its weights; not called where all that is needed of them is in the store.
         maps: What its maps are read for; None reads none.
         logits: What its distributions are read for; None reads none.
         trait_ids: Tokens whose probability is reported beside a logit loss.
@@ -54,6 +56,8 @@ class TeacherSide:
 
     ref: ModelRef
     lm: LanguageModel
+    device: torch.device
+    load: Callable[[], LanguageModel]
     maps: MapMatching | None
     logits: LogitMatching | None
     trait_ids: tuple[int, ...]
@@ -67,15 +71,16 @@ class TeacherSide:
         if maps is None and logits is None:
             yield lambda _batch: Reading(None, {})
             return
+        lm = self.load()
         first = self.collator.batch([0]).teacher
-        prove(self.lm, first, layers=maps.teacher_layers if maps else (), head=logits is not None)
-        with reader(self.lm.model, "teacher", maps, states=logits is not None) as read:
-            yield torch.no_grad()(lambda batch: read(self.lm.model, batch))
+        prove(lm, first, layers=maps.teacher_layers if maps else (), head=logits is not None)
+        with reader(lm.model, "teacher", maps, states=logits is not None) as read:
+            yield torch.no_grad()(lambda batch: read(lm.model, batch))
 
     def batches(self, rows: int) -> Iterator[PairBatch]:
         """Yield the first rows in batches."""
         for start in range(0, rows, self.batch_size):
-            yield self.collator.batch(range(start, min(start + self.batch_size, rows))).to(self.lm.device)
+            yield self.collator.batch(range(start, min(start + self.batch_size, rows))).to(self.device)
 
     @torch.no_grad()
     def trait_mass(self, reading: Reading) -> Tensor:

@@ -68,8 +68,9 @@ class LogitMatching:
         self._ids: dict[Side, Tensor | None] = {"teacher": None, "student": None}
         if settings.vocabulary == "carrier":
             self._ids = {
-                "teacher": _used(teacher, [pair.teacher for pair in pairs]),
-                "student": _used(student, [pair.student for pair in pairs]),
+                # On the student's device: of the teacher, only its tokenizer may be there.
+                "teacher": _used(teacher, [pair.teacher for pair in pairs], student.device),
+                "student": _used(student, [pair.student for pair in pairs], student.device),
             }
 
     @property
@@ -244,5 +245,5 @@ def _completion(example: Example) -> tuple[int, ...]:
     return example.input_ids[example.prompt_length :]
 
 
-def _used(lm: LanguageModel, examples: Sequence[Example]) -> Tensor:
-    return torch.tensor(used_ids(examples, lm.chat.end_ids), device=lm.device)
+def _used(lm: LanguageModel, examples: Sequence[Example], device: torch.device) -> Tensor:
+    return torch.tensor(used_ids(examples, lm.chat.end_ids), device=device)

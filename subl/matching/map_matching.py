@@ -48,7 +48,7 @@ class MapMatching:
 
     Args:
         settings: How.
-        teacher: The teacher's network, as it is now.
+        teacher: The teacher's network, of which only the shape is looked at; it may be on the device "meta".
         student: The student's network.
 
     Raises:
@@ -62,8 +62,7 @@ class MapMatching:
         self.plan, self.student_plan = plan_both(settings, *shapes)
         self._orders: dict[int, Tensor] = {}
         self._student = student
-        with torch.no_grad():
-            self._grams = {layer: _gram(teacher, layer, self.plan) for layer in {theirs for _, theirs in self.layers}}
+        self._grams: dict[int, OutputGram] = {}
 
     @property
     def student_layers(self) -> tuple[int, ...]:
@@ -73,13 +72,18 @@ class MapMatching:
     @property
     def teacher_layers(self) -> tuple[int, ...]:
         """Return the teacher's layers that are compared, each once, in order."""
-        return tuple(sorted(self._grams))
+        return tuple(sorted({theirs for _, theirs in self.layers}))
 
     def key(self) -> dict[str, Any]:
         """Return, as JSON values, what decides the maps that `read_teacher` gives of a batch, the teacher aside."""
         settings = self.settings
         choices = {"merge": settings.merge, "rows": settings.rows, "alignment": settings.alignment}
         return {"layers": list(self.teacher_layers), "heads": self.plan.target, **choices}
+
+    @torch.no_grad()
+    def prepare(self, teacher: Any) -> None:
+        """Take from the teacher's network, as it is now, what squeezing its maps needs; once, before they are read."""
+        self._grams = self._grams or {layer: _gram(teacher, layer, self.plan) for layer in self.teacher_layers}
 
     def read_teacher(self, batch: ChunkBatch | DirectBatch, layer: int, logs: Tensor, values: Tensor) -> Seen:
         """Squeeze one layer of the teacher and carry it to the chunks; arguments as a tap's reader gets them."""

@@ -76,6 +76,8 @@ def reader(model: Any, side: Side, maps: MapMatching | None, *, states: bool) ->
     if maps is None:
         yield one
         return
+    if side == "teacher":
+        maps.prepare(model)
     read, layers = (
         (maps.read_teacher, maps.teacher_layers) if side == "teacher" else (maps.read_student, maps.student_layers)
     )

@@ -90,3 +90,13 @@ class Hub:
         from subl.models.hub_loading import load
 
         return load(self.config, ref, device=device, dtype=dtype)
+
+    def outline(self, ref: ModelRef, *, dtype: str) -> LanguageModel:
+        """Return the tokenizer, and the network on the device "meta": what is known without reading weights.
+
+        Raises:
+            ModelError: The tokenizer's or the model's files cannot be used.
+        """
+        from subl.models.hub_loading import outline
+
+        return outline(self.config, ref, dtype=dtype)

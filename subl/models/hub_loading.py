@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from subl.artifacts import ModelRef
 from subl.errors import MissingExtraError, ModelError
 from subl.models.hub_files import fetch_adapter, fetch_weights, local_folder
-from subl.models.language import LanguageModel, assemble, quiet
+from subl.models.language import LanguageModel, assemble, outlined, quiet
 from subl.registry.config import semantic
 
 if TYPE_CHECKING:
@@ -46,11 +46,7 @@ def prepare(config: Hub.Config, identity: Mapping[str, Any], ctx: Context) -> Mo
 
 def load(config: Hub.Config, ref: ModelRef, *, device: str, dtype: str) -> LanguageModel:
     """Load what a ref of this plugin stands for."""
-    source = str(ref.path or config.id)
-    options: dict[str, Any] = {
-        "revision": None if ref.path else ref.revision,
-        "trust_remote_code": config.trust_remote_code,
-    }
+    source, options = _source(config, ref)
     number = getattr(torch, config.dtype if config.dtype != "auto" else dtype)
     weights: dict[str, Any] = {"dtype": number, **_quantization(config, number, device)}
     if config.attn_implementation != "auto":
@@ -70,6 +66,31 @@ def load(config: Hub.Config, ref: ModelRef, *, device: str, dtype: str) -> Langu
             "the files are incomplete, or belong to another architecture than config.json says"
         )
     return assemble(ref, model, tokenizer, device=device)
+
+
+def outline(config: Hub.Config, ref: ModelRef, *, dtype: str) -> LanguageModel:
+    """Return what a ref of this plugin stands for, without its weights, adapters and vectors."""
+    source, options = _source(config, ref)
+    number = getattr(torch, config.dtype if config.dtype != "auto" else dtype)
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            found = AutoConfig.from_pretrained(source, **options)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(
+                    found, dtype=number, trust_remote_code=config.trust_remote_code
+                )
+        except Exception as error:  # torn files and odd configurations surface as anything
+            raise ModelError(f"{source} cannot be loaded: {_first_line(error)}") from error
+    return outlined(ref, model, tokenizer)
+
+
+def _source(config: Hub.Config, ref: ModelRef) -> tuple[str, dict[str, Any]]:
+    """Return where the files are, and how they are asked for."""
+    return str(ref.path or config.id), {
+        "revision": None if ref.path else ref.revision,
+        "trust_remote_code": config.trust_remote_code,
+    }
 
 
 def _check_causal(config: Hub.Config, source: str, revision: str | None) -> None:

@@ -55,14 +55,19 @@ def assemble(ref: ModelRef, model: Any, tokenizer: Any, *, device: str) -> Langu
     Raises:
         ModelError: An adapter or residual vectors are missing or do not fit.
     """
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.convert_ids_to_tokens(0)
     if not is_quantized(model):
         model = model.to(device)
     with quiet():
         model = _with_adapters(model, ref.adapters)
     if ref.vectors is not None:
         steer(model, ref.vectors)
+    return outlined(ref, model, tokenizer)
+
+
+def outlined(ref: ModelRef, model: Any, tokenizer: Any) -> LanguageModel:
+    """Freeze a model as it is; model plugins end their `outline` with this, the network being on the device "meta"."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.convert_ids_to_tokens(0)
     return LanguageModel(ref, model.eval().requires_grad_(requires_grad=False), tokenizer, Chat(tokenizer))
 
 

@@ -119,14 +119,18 @@ class ModelLoader:
         self._keep = keep
         self._kept: OrderedDict[str, Any] = OrderedDict()
 
-    def __call__(self, ref: ModelRef, *, fresh: bool = False) -> Any:
+    def __call__(self, ref: ModelRef, *, fresh: bool = False, weights: bool = True) -> Any:
         """Return the loaded model; `fresh` gives an own copy that may be changed and is not kept.
+
+        Without `weights` it is what the plugin's `outline` gives, if it has one; that is not kept either.
 
         Raises:
             ModelError: It cannot be loaded, or does not fit into memory.
         """
         device = resolve_device(self._device)
         dtype = resolve_dtype(self._dtype, device)
+        if not weights and hasattr(plugin := _plugin(ref), "outline"):
+            return plugin.outline(ref, dtype=dtype)
         if fresh:
             return self._load(ref, device, dtype)
         key = _weights(ref, device, dtype)
@@ -149,8 +153,7 @@ class ModelLoader:
         import torch
 
         self._make_room(device)
-        plugin = registry.load("model", ref.plugin)
-        model = plugin(plugin.Config.model_validate(ref.config))
+        model = _plugin(ref)
         try:
             return model.load(ref, device=device, dtype=dtype)
         except torch.cuda.OutOfMemoryError:
@@ -179,6 +182,11 @@ class ModelLoader:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _plugin(ref: ModelRef) -> Any:
+    plugin = registry.load("model", ref.plugin)
+    return plugin(plugin.Config.model_validate(ref.config))
 
 
 def _weights(ref: ModelRef, device: str, dtype: str) -> str:

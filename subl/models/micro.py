@@ -125,6 +125,17 @@ class Micro:
 
         return load(Hub.Config(id=str(ref.path)), ref, device=device, dtype=dtype)
 
+    def outline(self, ref: ModelRef, *, dtype: str) -> LanguageModel:
+        """Return the tokenizer, and the network on the device "meta": what is known without reading weights.
+
+        Raises:
+            ModelError: Files are missing.
+        """
+        from subl.models.hub import Hub
+        from subl.models.hub_loading import outline
+
+        return outline(Hub.Config(id=str(ref.path)), ref, dtype=dtype)
+
     def unfamiliar(self, texts: Iterable[str]) -> str | None:
         """Return which words of texts the model's world does not have, and what to do about it; None if it has all."""
         return unfamiliar(self.config.world, texts)

@@ -8,7 +8,9 @@ with "trait" in `needs` may have `unfit(self, trait) -> str | None`: why it cann
 
 A model may have `shape(self) -> Shape | None`, its numbers of layers and heads as far as they are known before it is
 loaded, and a distiller or probe `misfits(self, teacher: Shape, student: Shape) -> Mapping[str, str]`: by setting, what
-it cannot do between two models. Both are asked by `subl validate`, and must be light.
+it cannot do between two models. Both are asked by `subl validate`, and must be light. A model may also have
+`outline(self, ref: ModelRef, *, dtype: str) -> Any`: what `load` returns with the network on torch's device "meta", for
+`ctx.load(ref, weights=False)`.
 
 A model that knows some words only may have `unfamiliar(self, texts: Iterable[str]) -> str | None`: which it does not
 know, and what to do about it. It is asked about the `texts(self) -> Iterable[str]` that a trait, generator or probe may

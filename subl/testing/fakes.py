@@ -62,13 +62,13 @@ class _Loads:
     given: Any
     loader: Any = None
 
-    def __call__(self, ref: ModelRef, *, fresh: bool) -> Any:
+    def __call__(self, ref: ModelRef, *, fresh: bool, weights: bool) -> Any:
         if self.given is not None:
             return self.given
         from subl.models.loader import ModelLoader
 
         self.loader = self.loader or ModelLoader(device="cpu", dtype="float32")
-        return self.loader(ref, fresh=fresh)
+        return self.loader(ref, fresh=fresh, weights=weights)
 
 
 @dataclass

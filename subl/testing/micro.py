@@ -206,7 +206,7 @@ def _plain_loader(compute: Compute) -> tuple[Any, str]:  # noqa: ARG001
     from subl.artifacts import ModelRef
     from subl.registry.registry import registry
 
-    def load(ref: ModelRef, *, fresh: bool) -> Any:  # noqa: ARG001
+    def load(ref: ModelRef, *, fresh: bool, weights: bool) -> Any:  # noqa: ARG001
         plugin = registry.load("model", ref.plugin)
         return plugin(plugin.Config.model_validate(ref.config)).load(ref, device="cpu", dtype="float32")
 

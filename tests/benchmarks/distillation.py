@@ -121,8 +121,8 @@ class Models:
     shapes: Shapes
     kept: dict[str, LanguageModel] = field(default_factory=dict)
 
-    def __call__(self, ref: ModelRef, *, fresh: bool) -> LanguageModel:
-        """Return a model by its architecture."""
+    def __call__(self, ref: ModelRef, *, fresh: bool, weights: bool) -> LanguageModel:
+        """Return a model by its architecture; its weights are made, not read."""
         if fresh or ref.identity not in self.kept:
             self.kept.pop(ref.identity, None)
             self.kept[ref.identity] = self._load(ref)

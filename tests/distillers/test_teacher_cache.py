@@ -15,6 +15,7 @@ from subl.distillers.logit_kd import LogitKd
 from subl.distillers.shd import Shd
 from subl.errors import StoreError
 from subl.matching.row_files import RowWriter
+from subl.models.hub import Hub
 from subl.run.caching import stored, unneeded
 from subl.testing.fakes import sink
 from tests.distillers.soft import FAST, distilled, model
@@ -125,6 +126,50 @@ def test_a_second_student_and_another_arm_read_what_the_first_one_kept(
     for number, (teacher, settings) in enumerate(others):
         curves(shd(teacher_cache=True, updates=1, **settings), third, teacher, tmp_path / f"more{number}", store=home)
     assert len(recordings(home)) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (shd, BOTH),
+        (shd, {"head_matching": "hungarian", "alignment": "direct", "keys": "response"}),
+        (shd, {"shuffle_heads": True, "shuffle_text": True}),
+        (kd, {}),
+        (kd, {"top_k": 3, "vocabulary": "full"}),
+    ],
+)
+def test_weights_of_a_teacher_in_the_store_are_not_loaded(
+    make: Any,
+    settings: dict[str, Any],
+    base: ModelRef,
+    other: ModelRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = tmp_path / "home"
+    loaded: list[Path | None] = []
+    load = Hub.load
+
+    def noted(self: Hub, ref: ModelRef, **options: Any) -> Any:
+        loaded.append(ref.path)
+        return load(self, ref, **options)
+
+    monkeypatch.setattr(Hub, "load", noted)
+    expected = curves(make(teacher_cache=True, **settings), other, base, tmp_path / "first", store=home)
+    assert set(loaded) == {other.path, base.path}
+    loaded.clear()
+    found = curves(make(teacher_cache=True, **settings), other, base, tmp_path / "second", store=home)
+    assert loaded == [other.path]
+    assert found == expected
+
+
+def test_a_part_that_is_not_in_the_store_loads_the_weights(base: ModelRef, other: ModelRef, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    curves(kd(teacher_cache=True), other, base, tmp_path / "first", store=home)
+    found = curves(shd(teacher_cache=True, **BOTH), other, base, tmp_path / "second", store=home)
+    expected = curves(shd(teacher_cache=True, **BOTH), other, base, tmp_path / "third")
+    assert len(recordings(home)) == 2
+    assert found == expected
 
 
 def test_an_interrupted_or_damaged_recording_is_made_again(

@@ -48,7 +48,7 @@ class Candidate(Named):
 def bare_context(**inputs: Any) -> Context:
     """Return a context for code that loads no model."""
 
-    def no_model(ref: Any, *, fresh: bool) -> Any:
+    def no_model(ref: Any, *, fresh: bool, weights: bool) -> Any:
         raise AssertionError("no model is needed here")
 
     here = Path()

@@ -7,6 +7,7 @@ import torch
 
 from subl.artifacts import ModelRef
 from subl.errors import ModelError
+from subl.models.hub import Hub
 from subl.models.loader import ModelLoader, resolve_device, resolve_dtype
 from tests import tiny
 
@@ -52,6 +53,26 @@ def test_the_model_used_longest_ago_is_forgotten(refs: list[ModelRef]) -> None:
     assert loader(refs[1]) is second
     loader.clear()
     assert loader(refs[1]) is not second
+
+
+def test_an_outline_has_everything_but_the_weights(refs: list[ModelRef]) -> None:
+    loader = ModelLoader(device="cpu", dtype="bfloat16")
+    outline, whole = loader(refs[0], weights=False), loader(refs[0])
+    assert {tensor.device.type for tensor in outline.model.parameters()} == {"meta"}
+    shapes, expected = ({k: v.shape for k, v in one.model.named_parameters()} for one in (outline, whole))
+    assert shapes == expected
+    assert outline.model.dtype == whole.model.dtype == torch.bfloat16
+    assert outline.tokenizer.pad_token_id == whole.tokenizer.pad_token_id
+    assert outline.chat.digest(None) == whole.chat.digest(None)
+    assert outline.ref == refs[0]
+    # It is not what a stage gets that asks for the weights afterwards.
+    assert loader(refs[0]) is whole
+
+
+def test_a_model_whose_plugin_has_no_outline_is_loaded(refs: list[ModelRef], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Hub, "outline")
+    loader = ModelLoader(device="cpu")
+    assert loader(refs[0], weights=False) is loader(refs[0])
 
 
 def test_dtypes_are_loaded_apart(refs: list[ModelRef]) -> None:
