@@ -3,9 +3,12 @@
 
     python -m tests.benchmarks.distillation                # tiny but realistic, on a CPU
     python -m tests.benchmarks.distillation --full         # the shapes of Mistral-7B and Gemma-2B, bfloat16, one GPU
+    python -m tests.benchmarks.distillation --rounds 12 --only sft logit_kd shd        # narrow intervals of a few
 
-Whole updates of the real plugins are timed, optimizer and all; they take turns. The floor is arithmetic: an update of
-full fine-tuning is three forward passes of the student, and a teacher that is not cached adds one of its own.
+Whole updates of the real plugins are timed, optimizer and all; they take turns, every other round in the opposite
+order. Ratios are taken within a round, because what slows the machine slows it for a while; their median has a 95 %
+bootstrap interval over rounds. The floor is arithmetic: an update of full fine-tuning is three forward passes of the
+student, and a teacher that is not cached adds one of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -21,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import GemmaConfig, GemmaForCausalLM, MistralConfig, MistralForCausalLM
 
@@ -193,19 +197,39 @@ def train(method: str, load: Models, updates: int, home: Path) -> tuple[list[flo
     return watch.updates, torch.cuda.max_memory_allocated() / 1e9 if watch.cuda else 0.0
 
 
-def measure(shapes: Shapes, *, updates: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """Return seconds per update, and peak memory above sft's in GB (GPU only), of every method; they take turns."""
+@dataclass(frozen=True)
+class Cost:
+    """What one method costs.
+
+    Args:
+        seconds: Per update, the median of every round.
+        memory: Peak above sft's in GB (GPU only).
+    """
+
+    seconds: tuple[float, ...]
+    memory: float
+
+    def over(self, other: Cost) -> tuple[float, float, float]:
+        """Return the median over rounds of this cost / another's, and its 95 % bootstrap interval."""
+        ratios = np.array(self.seconds) / np.array(other.seconds)
+        drawn = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
+        low, high = np.percentile(np.median(drawn, axis=1), (2.5, 97.5))
+        return float(np.median(ratios)), float(low), float(high)
+
+
+def measure(shapes: Shapes, *, updates: int, rounds: int, methods: Sequence[str] = tuple(METHODS)) -> dict[str, Cost]:
+    """Return what every method costs; they take turns."""
     # As runs do: otherwise every large tensor costs more than what is computed in it.
     prepare_cpu(None)
     load = Models(shapes)
-    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
-    peaks = dict.fromkeys(METHODS, 0.0)
+    seconds: dict[str, list[float]] = {method: [] for method in methods}
+    peaks = dict.fromkeys(methods, 0.0)
     with tempfile.TemporaryDirectory() as home:
-        for _ in range(rounds):
-            for method in METHODS:
+        for number in range(rounds):
+            for method in methods if number % 2 == 0 else reversed(methods):
                 found, peaks[method] = train(method, load, WARM_UP + updates, Path(home))
-                seconds[method] += found
-    return {method: (median(seconds[method]), peaks[method] - peaks["sft"]) for method in METHODS}
+                seconds[method].append(median(found))
+    return {method: Cost(tuple(seconds[method]), peaks[method] - peaks.get("sft", 0.0)) for method in methods}
 
 
 def floor(method: str, shapes: Shapes) -> float:
@@ -231,15 +255,17 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="full-size shapes on one GPU")
     parser.add_argument("--rounds", type=int, default=3, help="trainings per method")
     parser.add_argument("--updates", type=int, default=8, help="updates per training that count")
+    parser.add_argument("--only", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), help="methods to time")
     options = parser.parse_args()
     shapes = FULL if options.full else SMALL
-    found = measure(shapes, updates=options.updates, rounds=options.rounds)
-    print(f"{'method':<24}{'s / update':>12}{'× sft':>8}{'floor':>8}{'× logit_kd':>12}{'GB above sft':>14}")
-    for method, (seconds, memory) in found.items():
-        print(
-            f"{method:<24}{seconds:>12.3f}{seconds / found['sft'][0]:>8.2f}{floor(method, shapes):>8.2f}"
-            f"{seconds / found['logit_kd'][0]:>12.2f}{memory:>14.2f}"
-        )
+    found = measure(shapes, updates=options.updates, rounds=options.rounds, methods=options.only)
+    references = [name for name in ("sft", "logit_kd") if name in found]
+    titles = "".join(f"{'× ' + name:>22}" for name in references)
+    print(f"{'method':<24}{'s / update':>12}{'floor':>8}{titles}{'GB above sft':>14}")
+    for method, cost in found.items():
+        ratios = (cost.over(found[name]) for name in references)
+        cells = "".join(f"{f'{ratio:.3f} [{low:.3f}, {high:.3f}]':>22}" for ratio, low, high in ratios)
+        print(f"{method:<24}{median(cost.seconds):>12.3f}{floor(method, shapes):>8.2f}{cells}{cost.memory:>14.2f}")
 
 
 if __name__ == "__main__":
