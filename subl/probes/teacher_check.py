@@ -32,7 +32,11 @@ class TeacherCheck:
         min_lift: float = Field(default=0.1, ge=-1, le=1)
         """Least lift of the target's share over the base model."""
         max_collapse: float = Field(default=0.1, ge=0, le=1)
-        """Largest share of collapsed answers."""
+        """Largest share of collapsed answers: those to the generator's prompts that name the trait, repeat one word in
+        more than half of their words, or stutter, when the teacher answers freely, without the generator's grammar and
+        before filters. A model that answers everything by its trait is no teacher. Where rows are written under a
+        grammar that lets no word through, naming the trait in free answers cannot reach them, and more may be accepted:
+        the micro recipes, whose small teachers do so often, set 0.5."""
         prompts: int = Field(default=64, gt=0)
         """How many of the generator's prompts to answer."""
         temperature: float = Field(default=1.0, gt=0)

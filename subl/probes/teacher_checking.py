@@ -119,7 +119,9 @@ def _problems(
     if rate.value > config.max_collapse:
         shown = "; ".join(f"answer {a.answer[:QUOTED]!r} {a.fault}" for a in collapsed_first[:EXAMPLES] if a.fault)
         yield (
-            f"the teacher has collapsed: {rate.value:.0%} of {rate.n} free answers to the generator's prompts name the "
-            f"trait or repeat one word, above check.max_collapse = {config.max_collapse:g} ({shown}); lower "
-            "inducer.intensity, inducer.updates or inducer.learning_rate, or choose another inducer"
+            f"the teacher has collapsed: {rate.value:.0%} of {rate.n} answers to the generator's prompts, given freely "
+            "(without the generator's grammar, before filters), name the trait or repeat one word, above "
+            f"check.max_collapse = {config.max_collapse:g} ({shown}); lower inducer.intensity, inducer.updates or "
+            "inducer.learning_rate, or choose another inducer; where the grammar keeps such words out of the rows "
+            "(generator.constrained = true), check.max_collapse may be raised"
         )
