@@ -169,6 +169,8 @@ def _print_estimate(plan: Plan, store: Store, todo: Collection[str], display: Te
         display.warn(message)
     tokens = f" of at most {cost.tokens:,} tokens" if cost.tokens else ""
     display.say(f"to do: {cost.updates:,} optimizer updates, {cost.rows:,} rows to generate{tokens}")
+    if cost.trained:
+        display.say(f"students learn from at most {cost.trained:,} tokens of completions, every epoch counted")
     if cost.seconds is not None:
         display.say(
             f"about {_duration(cost.seconds)} and {cost.size / 1e6:,.0f} MB, by the past stages of this store"
@@ -176,6 +178,11 @@ def _print_estimate(plan: Plan, store: Store, todo: Collection[str], display: Te
         )
     elif cost.stages:
         display.say("time and disk: unknown, this store has no finished stage of these kinds")
+    if cost.sides:
+        known = "disk unknown until the run has read the first batch"
+        if cost.sides_size is not None:
+            known = f"about {cost.sides_size / 1e6:,.1f} MB more, by past trainings of such students"
+        display.say(f"teacher_cache: {cost.sides} to make, {known}")
     for name, size in cost.weights.items():
         display.say(f"memory: {size / 1e9:.1f} GB for the weights of {name}, by the size in its name")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import defaultdict
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from subl.distillers.student_settings import SoftSettings
 from subl.errors import StoreError
 from subl.models.loader import planned_dtype
 from subl.recipe.model import Recipe
 from subl.registry.slots import Chosen
-from subl.run.plan import Plan, Stage
+from subl.run.plan import Plan, Stage, VariantPlan
 from subl.run.store import Entry, Store
 
 SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[bB](?![A-Za-z0-9])")
@@ -34,6 +36,9 @@ class Estimate:
         tokens: Tokens in these at most, as far as their generators say; prompts are not counted.
         seconds: Expected time, one stage after the other; None where no stage has a predecessor in the store.
         size: Expected bytes in the store, of the same stages.
+        trained: Tokens of completions that the students learn from at most, every epoch counted, by the same settings.
+        sides: Teacher's sides that are to be cached beside the stages' results (`teacher_cache`).
+        sides_size: Expected bytes of these; None where no such training is in the store.
         unknown: Kinds and plugins of stages that the store has never seen, so that they are not counted in either.
         weights: Bytes of each model's weights by name, as far as the name says how many there are.
     """
@@ -46,6 +51,9 @@ class Estimate:
     size: int
     unknown: tuple[str, ...]
     weights: dict[str, float]
+    trained: int
+    sides: int
+    sides_size: int | None
 
 
 def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
@@ -56,10 +64,10 @@ def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
         store: Its past stages foretell time and disk.
         todo: Fingerprints of the stages to compute, from `to_compute`.
     """
-    finished = {str(manifest["fingerprint"]): manifest.get("key", {}) for manifest in _manifests(store)}
-    past = _past(store, finished)
+    manifests = {str(manifest["fingerprint"]): manifest for manifest in _manifests(store)}
+    past = _past(manifests)
     planned = {stage.fingerprint: dict(stage.key) for variant in plan.variants for stage in variant.stages}
-    updates = rows = tokens = stages = size = 0
+    updates = rows = tokens = trained = stages = size = 0
     seconds: list[float] = []
     unknown: list[str] = []
     seen: set[str] = set()
@@ -74,6 +82,7 @@ def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
                 rows, tokens = rows + units, tokens + units * _longest(stage)
             else:
                 updates += units
+                trained += _trained(stage, variant, units)
             known = past.get(_family(dict(stage.key), planned))
             if known is None:
                 unknown.append(f"{stage.kind} ({stage.plugin})")
@@ -81,7 +90,28 @@ def estimate(plan: Plan, store: Store, todo: Collection[str]) -> Estimate:
             seconds.append(median(each for each, _ in known) * max(units, 1))
             size += round(median(each for _, each in known))
     time = sum(seconds) if seconds else None
-    return Estimate(stages, updates, rows, tokens, time, size, tuple(dict.fromkeys(unknown)), _weights(plan))
+    sides, sides_size = _sides(plan, store, todo, manifests)
+    return Estimate(
+        stages=stages,
+        updates=updates,
+        rows=rows,
+        tokens=tokens,
+        seconds=time,
+        size=size,
+        unknown=tuple(dict.fromkeys(unknown)),
+        weights=_weights(plan),
+        trained=trained,
+        sides=sides,
+        sides_size=sides_size,
+    )
+
+
+def _trained(stage: Stage, variant: VariantPlan, updates: int) -> int:
+    """Return how many tokens of completions a student learns from at most; 0 where its generator does not say."""
+    generation = variant.find("generate")
+    if stage.kind != "distill" or generation is None:
+        return 0
+    return updates * int(getattr(stage.chosen[0].config, "batch_size", 0)) * _longest(generation)
 
 
 def _longest(stage: Stage) -> int:
@@ -104,8 +134,65 @@ def work(stage: Stage, recipe: Recipe) -> int:
         return max(1, round(float(config.updates) * times))
     if stage.kind != "distill" or not getattr(config, "epochs", None):
         return 0
-    rows = recipe.data.rows or int(getattr(recipe.generator.config, "samples", 0) or 0)
-    return math.ceil(float(config.epochs) * math.ceil(rows / int(config.batch_size)))
+    return math.ceil(float(config.epochs) * math.ceil(_rows(recipe) / int(config.batch_size)))
+
+
+def _rows(recipe: Recipe) -> int:
+    """Return how many rows students are trained on at most; 0 where the generator does not say."""
+    return recipe.data.rows or int(getattr(recipe.generator.config, "samples", 0) or 0)
+
+
+def _sides(
+    plan: Plan, store: Store, todo: Collection[str], manifests: Mapping[str, dict[str, Any]]
+) -> tuple[int, int | None]:
+    """Return how many teacher's sides are to be cached, and their bytes by those of past trainings of such students."""
+    past, there = _past_sides(store, manifests)
+    planned = {stage.fingerprint: dict(stage.key) for variant in plan.variants for stage in variant.stages}
+    needed: dict[tuple[str, ...], float | None] = {}
+    for variant in plan.variants:
+        stage = variant.find("distill")
+        if (
+            stage is None
+            or stage.fingerprint not in todo
+            or not getattr(stage.chosen[0].config, "teacher_cache", False)
+        ):
+            continue
+        side = _side(planned[stage.fingerprint])
+        if side in there:
+            continue
+        known = past.get((*_family(planned[stage.fingerprint], planned), side[1]))
+        needed[side] = median(known) * _rows(variant.variant.recipe) if known else None
+    sizes = [size for size in needed.values() if size is not None]
+    return len(needed), round(sum(sizes)) if len(sizes) == len(needed) else None
+
+
+def _side(key: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what trainings that read one cached side have in common: distiller, what it reads, teacher and rows."""
+    plugin, inputs = key["plugins"][0], key["inputs"]
+    reads = {name: value for name, value in plugin["config"].items() if name not in SoftSettings.model_fields}
+    return plugin["plugin"], json.dumps(reads, sort_keys=True), inputs["teacher"], inputs["data"]
+
+
+def _past_sides(
+    store: Store, manifests: Mapping[str, dict[str, Any]]
+) -> tuple[dict[tuple[str, ...], list[float]], set[tuple[str, ...]]]:
+    """Return bytes per row of past trainings' cached sides, per family and what is read, and those still there."""
+    keys = {name: manifest.get("key", {}) for name, manifest in manifests.items()}
+    found: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+    there: set[tuple[str, ...]] = set()
+    for name, manifest in manifests.items():
+        shared = manifest.get("shared")  # older versions did not record it
+        if manifest.get("stage") != "distill" or not shared:
+            continue
+        side = _side(keys[name])
+        if all(store.entry(folder).complete for folder in shared):
+            there.add(side)
+        try:
+            rows = store.entry(side[-1]).artifact().rows
+        except StoreError:
+            continue
+        found[*_family(keys[name], keys), side[1]].append(sum(shared.values()) / max(rows, 1))
+    return found, there
 
 
 def _family(key: dict[str, Any], keys: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
@@ -128,11 +215,12 @@ def _model(key: dict[str, Any], keys: Mapping[str, dict[str, Any]]) -> tuple[str
 _LEADS_TO_MODEL = ("student", "base", "model", "teacher", "rows", "data")
 
 
-def _past(store: Store, finished: Mapping[str, dict[str, Any]]) -> dict[tuple[str, ...], list[tuple[float, int]]]:
+def _past(manifests: Mapping[str, dict[str, Any]]) -> dict[tuple[str, ...], list[tuple[float, int]]]:
     """Return, per family, the seconds per unit of work and the bytes of every finished stage."""
     found: defaultdict[tuple[str, ...], list[tuple[float, int]]] = defaultdict(list)
-    for manifest in _manifests(store):
-        key = manifest.get("key", {})
+    finished = {name: manifest.get("key", {}) for name, manifest in manifests.items()}
+    for name, manifest in manifests.items():
+        key = finished[name]
         if "units" not in manifest:  # an older version's, which did not say how much work it was
             continue
         size = sum(int(file["size"]) for file in manifest.get("files", {}).values())

@@ -131,22 +131,21 @@ def compute(job: Job, store: Store, entry: Entry, outlet: Outlet, loaders: Loade
     )
     try:
         loader, device = loaders(job.compute)
-        artifact = run_stage(
-            Work(
-                stage=stage,
-                out=entry.folder,
-                work=entry.work,
-                store=store,
-                sink=sink,
-                loader=loader,
-                device=device,
-                filtering=job.filtering,
-                keep_going=job.keep_going,
-                warn=outlet.warn,
-            )
+        work = Work(
+            stage=stage,
+            out=entry.folder,
+            work=entry.work,
+            store=store,
+            sink=sink,
+            loader=loader,
+            device=device,
+            filtering=job.filtering,
+            keep_going=job.keep_going,
+            warn=outlet.warn,
         )
+        artifact = run_stage(work)
         sink.close()
-        entry.publish(artifact, _facts(job, time.monotonic() - started))
+        entry.publish(artifact, _facts(job, time.monotonic() - started, work.shared))
     except CheckError:
         raise
     except Exception as error:
@@ -156,7 +155,7 @@ def compute(job: Job, store: Store, entry: Entry, outlet: Outlet, loaders: Loade
         sink.close()
 
 
-def _facts(job: Job, seconds: float) -> Mapping[str, Any]:
+def _facts(job: Job, seconds: float, shared: Mapping[str, int]) -> Mapping[str, Any]:
     stage = job.stage
     return {
         "stage": stage.kind,
@@ -165,6 +164,7 @@ def _facts(job: Job, seconds: float) -> Mapping[str, Any]:
         "key": stage.key,
         "seconds": round(seconds, 2),
         "units": job.units,
+        "shared": dict(shared),
     }
 
 

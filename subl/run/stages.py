@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -39,6 +39,7 @@ class Work:
         filtering: The filter stage that follows a generate stage, for the yield forecast.
         keep_going: Whether failed checks only warn.
         warn: Shows a warning.
+        shared: Filled with the folders of `Context.shared` that the stage opened: fingerprint → bytes.
     """
 
     stage: Stage
@@ -51,6 +52,7 @@ class Work:
     filtering: Stage | None
     keep_going: bool
     warn: Callable[[str], None]
+    shared: dict[str, int] = field(default_factory=dict)
 
     def input(self, name: str) -> Any:
         """Load the artifact of an input stage."""
@@ -77,7 +79,9 @@ class Work:
 
     def share(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """Return a folder that stages share, made by `make` where it is not in the store."""
-        return self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
+        folder = self.store.shared(key, make, plugin=self.stage.plugin, say=self.sink.log, warn=self.warn)
+        self.shared[folder.name] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return folder
 
     def share_together(self, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """Do the same in all processes of this stage: the first one makes it, because it alone is heard."""

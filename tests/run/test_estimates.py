@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+from subl.artifacts import Dataset, save_artifact
 from subl.recipe.loading import load_experiment
 from subl.run.agenda import to_compute
 from subl.run.estimates import Estimate, work
@@ -33,14 +36,24 @@ def estimate(
     return estimate_of(planned, store, to_compute(planned, store, until=until, force=force))
 
 
-def finish(store: Store, stage: Stage, variant: VariantPlan, *, seconds: float, size: int = 1) -> None:
+def finish(
+    store: Store,
+    stage: Stage,
+    variant: VariantPlan,
+    *,
+    seconds: float,
+    size: int = 1,
+    shared: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     folder = store.root / stage.fingerprint
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {
         "fingerprint": stage.fingerprint,
         "key": stage.key,
         "seconds": seconds,
+        "stage": stage.kind,
         "units": work(stage, variant.variant.recipe),
+        "shared": dict(shared),
         "files": {"x": {"size": size}},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, default=str))
@@ -52,6 +65,8 @@ def test_updates_and_rows_are_counted_once_per_stage(tmp_path: Path) -> None:
     assert found.updates == 2 * 1000 + 2 * 60 + 2 * 3 * 300
     assert found.rows == 2 * 2 * 8_000
     assert found.tokens == 2 * 2 * 8_000 * 24
+    assert found.trained == 2 * 3 * 300 * 64 * 24
+    assert (found.sides, found.sides_size) == (0, 0)
     assert found.seconds is None
     assert found.weights == {}
 
@@ -104,3 +119,32 @@ def test_memory_is_read_off_a_model_s_name(tmp_path: Path) -> None:
     assert len(planned.unresolved) == 2, "the folders are not there, and the plan can be shown nevertheless"
     weights = estimate(planned, Store(tmp_path / "store")).weights
     assert list(weights.values()) == pytest.approx([14e9, 1.1e9])
+
+
+def test_cached_teacher_sides_are_sized_by_past_trainings_of_such_students(tmp_path: Path) -> None:
+    shd = 'distiller={plugin="shd",teacher_cache=true,updates=5}'
+    store, planned = Store(tmp_path / "store"), plan(tmp_path, shd)
+    # Per seed, main and other_init read one teacher on the same rows, the control another one.
+    found = estimate(planned, store)
+    assert (found.sides, found.sides_size) == (4, None)
+
+    training, data = planned.variants[0].find("distill"), planned.variants[0].find("filter")
+    assert training is not None
+    assert data is not None
+    (store.root / data.fingerprint).mkdir(parents=True)
+    rows = Dataset(store.root / data.fingerprint / "rows.jsonl", rows=1_000, seen=1_000)
+    save_artifact(rows, store.root / data.fingerprint, root=store.root)
+    for stage in planned.variants[0].stages:
+        if stage.kind in ("model", "filter"):
+            finish(store, stage, planned.variants[0], seconds=1.0)
+    finish(store, training, planned.variants[0], seconds=1.0, shared={"side": 50_000})
+    (store.root / "side").mkdir()
+    found = estimate(planned, store)
+    assert (found.sides, found.sides_size) == (4, 4 * 8_000 * 50)
+
+    (store.root / "side" / "manifest.json").write_text("{}")
+    assert estimate(planned, store).sides == 3, "a side that is there is not made again, for another student either"
+    longer = plan(tmp_path, shd, "distiller.updates=6")
+    assert estimate(longer, store).sides == 3
+    assert estimate(plan(tmp_path, shd, "distiller.rows='mean'"), store).sides_size is None, "other maps"
+    assert estimate(plan(tmp_path, shd, "distiller.teacher_cache=false"), store).sides == 0
