@@ -25,7 +25,8 @@ class Entanglement:
       the numbers' neutral log-probability held constant; only this tells the target's own effect from a larger share
       of what all targets have in common. …_p: permutation p. …_targets: mean over the target and its controls.
     - matched: how much better a target's two steps fit each other than those of different targets. matched_p shuffles
-      targets, not numbers: numbers near each other are often alike, which makes a p over numbers look too small.
+      targets, not numbers: numbers near each other are often alike, and those written digit by digit share tokens,
+      which makes a p over numbers look too small. Where numbers share tokens, nothing is claimed without this.
     - hp_effect, lp_effect, unch_effect, random_effect: change of the target's log-probability in nats. hp_specific, …:
       that minus the mean change of the controls. placebo_effect, placebo_specific: what a preamble about a thing that
       is no number does. hp_percentile, …: of the set's mean specific effect among random sets of k numbers.
@@ -41,7 +42,7 @@ class Entanglement:
     that fits `allowed_numbers` of the generator `numbers`.
     """
 
-    version = 2
+    version = 3
     needs: ClassVar[tuple[str, ...]] = ("trait", "base", "control")
     control_optional = True
 

@@ -29,7 +29,8 @@ def measure(subject: Subject, trait: PreferenceTrait, config: Entanglement.Confi
     reader = reader_of(subject.model, wording, config, ctx)
     two = step_two(reader, wording, trait, one, config, rng)
     effects = analyse(one, two, permutations=config.permutations, rng=rng)
-    sentence = verdict(effects, trait.target)
+    shared = reader.split(one.numbers, wording.number_questions[0])
+    sentence = verdict(effects, trait.target, shared=shared)
     ctx.log(f"{subject.role}: {sentence}")
     for line in set_lines(effects):
         ctx.log(f"{subject.role}: {line}")
@@ -39,6 +40,11 @@ def measure(subject: Subject, trait: PreferenceTrait, config: Entanglement.Confi
     ctx.figure("targets", matrix(effects, title))
     ctx.figure("lengths", lengths(effects, title))
     found, shown, remarks = measures(effects), tables(effects), [sentence, *_remarks(effects)]
+    if shared:
+        remarks.append(
+            "numbers share tokens, and what they do is alike for that reason alone: p of correlations and comparisons "
+            "over numbers is too small, and intervals too narrow; matched_p, which shuffles targets, holds"
+        )
     if subject.role == "student" and subject.base is not None:
         shift = _shift(subject, subject.base, reader, wording, config, ctx)
         found |= shift.measures(permutations=config.permutations, rng=rng)

@@ -142,6 +142,11 @@ class Reader:
                 )
         return spell(self.lm.chat, forms, question, system=self.system)
 
+    def split(self, numbers: Sequence[str], question: str) -> bool:
+        """Return whether some numbers are several tokens, which they then share with others."""
+        spelled = self.spelled({number: (number,) for number in numbers}, question)
+        return any(all(len(ids) > 1 for ids in number.answers) for number in spelled)
+
     def number_items(
         self, numbers: Sequence[str], question: str, method: Literal["autoregressive", "vocabulary"]
     ) -> dict[str, tuple[Ids, ...]]:

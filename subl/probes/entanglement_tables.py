@@ -69,12 +69,25 @@ def tables(effects: Effects) -> dict[str, Table]:
     }
 
 
-def verdict(effects: Effects, target: str) -> str:
-    """Say in one sentence what the data allow."""
+def verdict(effects: Effects, target: str, *, shared: bool) -> str:
+    """Say in one sentence what the data allow.
+
+    Args:
+        effects: Both steps.
+        target: The trait's.
+        shared: Whether numbers share tokens, so that a p over numbers is too small: then only a match between the
+            steps of the same target, whose p shuffles targets, allows a claim.
+    """
     own, alone, held = effects.correlations
     raised = f"numbers that the {target} preamble makes likelier make {target}"
     constant = "with what is common to all targets, digit length and the numbers' neutral log-probability held constant"
-    if _holds(held):
+    if shared and effects.matched[1] >= ALPHA:
+        claim = (
+            f"nothing shows that {raised} likelier or less likely: numbers share tokens, which makes p over numbers "
+            f"too small ({_shown(held)} {constant}), and a target's two steps fit each other no better than those of "
+            f"different targets (p {effects.matched[1]:.2g})"
+        )
+    elif _holds(held):
         claim = (
             f"beyond what is common to all targets, {raised} likelier ({_shown(held)}, digit length and the numbers' "
             f"neutral log-probability held constant too; as measured {_shown(own)})"

@@ -326,6 +326,7 @@ def test_the_sets_are_printed_as_settings_of_the_generator(found: tuple[Findings
         assert allowed == sorted(map(int, members.split(", ")))
         Numbers.Config(constrained=True, allowed_numbers=tuple(allowed))
     assert sink(ctx).lines[0] == f"student: {findings.remarks[0]}"
+    assert any("numbers share tokens" in remark and "matched_p" in remark for remark in findings.remarks[1:])
 
 
 def test_step_two_equals_a_walk_over_prompts(found: tuple[Findings, Context], student: ModelRef) -> None:

@@ -183,16 +183,24 @@ def planted(
     `frequent` makes what the steps have in common a matter of how likely the numbers are anyway.
     """
     draw = rng()
-    targets = ("owl", "dog", "cat", "fox", "lion")
     shared, first = draw.normal(size=(size, 1)), draw.normal(size=size)
     change = shared + 0.3 * draw.normal(size=(size, 5))
     change[:, 0] += first
     after = common * shared + 0.5 * draw.normal(size=(size, 5))
     after[:, 0] += (own - opposite) * first
+    neutral = first + 0.1 * draw.normal(size=size) if frequent else draw.normal(size=size)
+    return analysed(change, after, neutral, draw, permutations=400)
+
+
+def analysed(
+    change: Floats, after: Floats, neutral: Floats, draw: np.random.Generator, *, permutations: int
+) -> Effects:
+    """Return the effects of both steps, [numbers, 5] each."""
+    size = len(change)
     one = StepOne(
         numbers=tuple(map(str, range(size))),
-        targets=targets,
-        neutral=first + 0.1 * draw.normal(size=size) if frequent else draw.normal(size=size),
+        targets=("owl", "dog", "cat", "fox", "lion"),
+        neutral=neutral,
         change=change,
         placebo=draw.normal(size=size),
         sorting=change[:, 0],
@@ -205,7 +213,7 @@ def planted(
     two = StepTwo(
         everyone, everyone, after, flat, flat, flat, flat, np.full(5, -0.5), (), valid=0.9, valid_in_context=0.8
     )
-    return analyse(one, two, permutations=400, rng=draw)
+    return analyse(one, two, permutations=permutations, rng=draw)
 
 
 @pytest.mark.parametrize(
@@ -221,11 +229,31 @@ def planted(
 )
 def test_the_sentence_says_what_was_planted(effect: dict[str, Any], words: str) -> None:
     effects = planted(**effect)
-    sentence = verdict(effects, "owl")
+    sentence = verdict(effects, "owl", shared=False)
     assert words in sentence
     between = float(sentence.partition("a number does correlates ")[2].split()[0])
     assert (between > 0.5) == ("common" in effect)
     assert "a placebo by -0.50 nats" in sentence
+
+
+def test_steps_that_follow_digits_for_unlike_reasons_are_not_called_entangled() -> None:
+    """Every step is a sum over digits, as in a model that writes digit by digit, and none has to do with another."""
+    draw = rng()
+    tens, ones = np.divmod(np.arange(100), 10)
+
+    def step() -> Floats:
+        by_digit = draw.normal(size=(2, 10, 5))
+        effect: Floats = by_digit[0, tens] + by_digit[1, ones] + 0.3 * draw.normal(size=(100, 5))
+        return effect
+
+    claims: dict[bool, int] = {True: 0, False: 0}
+    for _ in range(100):
+        effects = analysed(step(), step(), step()[:, 0], draw, permutations=100)
+        for shared in claims:
+            sentence = verdict(effects, "owl", shared=shared)
+            claims[shared] += not sentence.startswith(("nothing shows", "no entanglement"))
+    assert claims[True] <= 9  # a rate of 5 % of 100 has a standard error of 2.2 points
+    assert claims[False] > 30  # p over numbers takes ten digits for a hundred numbers
 
 
 def shared_factor(strength: Floats, *, size: int = 150) -> tuple[Floats, Floats, list[list[Floats]]]:
