@@ -48,9 +48,10 @@ class Pool:
 
     def submit(self, job: Job, outlet: Outlet) -> None:
         """Give a job to an idle worker, or to a new one."""
+        self._forget_dead()
         worker = next((each for each in self._workers if each.job is None), None) or self._start()
         worker.job, worker.replay = job, Replay(outlet)
-        with suppress(OSError):  # a worker that died while idle is found out by `wait`
+        with suppress(OSError):  # a worker that dies this moment is found out by `wait`
             worker.pipe.send_bytes(pickle.dumps(job))
 
     def wait(self) -> tuple[Job, Done | SublError]:
@@ -91,6 +92,12 @@ class Pool:
             if worker.job is not None:
                 worker.replay.__exit__()
         self._workers.clear()
+
+    def _forget_dead(self) -> None:
+        """Forget workers that died while idle, so that no job is lost to one: new ones take their places."""
+        for worker in [each for each in self._workers if each.job is None and not each.process.is_alive()]:
+            worker.pipe.close()
+            self._workers.remove(worker)
 
     def _start(self) -> _Worker:
         taken = {worker.number for worker in self._workers}

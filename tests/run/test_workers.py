@@ -209,3 +209,22 @@ def test_the_run_folder_and_the_metrics_are_whole(project: Project, workers: Cal
     assert sorted(logged) == ["control", "main"], "whose line it is"
     curve = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
     assert [point["step"] for point in curve if point["variant"] == "control"] == [1, 2, 3, 4]
+
+
+def test_a_worker_that_died_while_idle_costs_no_job(
+    project: Project, workers: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, killed = Pool.submit, list[int]()
+
+    def after_a_death(pool: Pool, *arguments: Any) -> None:
+        idle = [worker for worker in pool._workers if worker.job is None]
+        if idle and not killed:
+            idle[0].process.kill()
+            idle[0].process.join()
+            killed.append(idle[0].number)
+        submit(pool, *arguments)
+
+    monkeypatch.setattr(Pool, "submit", after_a_death)
+    assert workers() == 0
+    assert killed
+    assert set(statuses(project).values()) == {"finished"}
