@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from subl.run.caching import Cause, Stored
+
+HASH = re.compile(r"\b[0-9a-f]{20,}\b")
+"""Fingerprints and hashes of files, as `subl cache why` meets them in keys."""
+SHORT = 8
+"""Characters of them that people are shown; --json has them whole."""
 
 cache = typer.Typer(
     help="List, explain and prune stored results of stages.",
@@ -178,6 +184,7 @@ def _plain(key: Any) -> Any:
 
 def _shown(value: Any) -> str:
     text = "–" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = HASH.sub(lambda match: match[0][:SHORT] + "…", text)
     return text if len(text) <= 80 else text[:79] + "…"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -132,6 +133,18 @@ def test_why_names_the_input_where_a_change_began(
     # Without its control arm the audit is another one, whatever changed.
     assert any(line.startswith(stages) for line in text.splitlines())
     assert reason in text
+
+
+def test_why_shortens_hashes_for_people_only(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("cache", "why", "toy.toml", "--arm", "main", *SEEDS)
+    causes = json.loads(said(capsys, *asked, "--json"))
+    controls = {change[0] for cause in causes for change in cause["changes"].values()}
+    assert controls
+    text = said(capsys, *asked)
+    for control in controls:
+        assert re.fullmatch("[0-9a-f]{20}", control)
+        assert f": {control[:8]}… → –" in text
+        assert control not in text
 
 
 def test_why_compares_two_results_and_says_when_nothing_is_missing(
