@@ -88,6 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             typer.echo(f"error: {error}", err=True)
             return error.exit_code
+        except PermissionError as error:
+            if _debug.get():
+                raise
+            remedy = "get the right to read and write it, or choose another place with --store DIR"
+            typer.echo(f"error: {error.filename}: permission denied; {remedy}", err=True)
+            return SublError.exit_code
         except KeyboardInterrupt:
             return INTERRUPTED
         except SystemExit as stop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -75,7 +76,9 @@ def read_toml(path: Path, shown: str | None = None) -> Document:
     except UnicodeDecodeError as error:
         raise TomlError(shown, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
-        raise TomlError(shown, f"cannot be read: {error.strerror or error}") from error
+        remedy = {errno.EACCES: f"; let yourself read it: chmod u+r {path}", errno.EISDIR: "; name a file in it"}
+        reason = f"cannot be read: {error.strerror or error}{remedy.get(error.errno or 0, '')}"
+        raise TomlError(shown, reason) from error
     try:
         data = tomli.loads(text)
         places = Scanner(text).document()
