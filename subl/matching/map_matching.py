@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from subl.artifacts import Shape
 from subl.errors import ModelError
+from subl.matching.at_once import at_once
 from subl.matching.loss_sum import LossSum
 from subl.matching.map_loss import (
     causal_keys,
@@ -26,7 +27,7 @@ from subl.matching.shapes import NO_HEADS_TO_SHUFFLE, pair_layers, plan_both
 from subl.matching.squeezing import HeadPlan, OutputGram, Squeezed, output_gram, squeeze
 from subl.models.alignment_direct import DirectBatch
 from subl.models.alignment_maps import ChunkBatch, Side, carry
-from subl.models.attention import attention_module, bare, head_counts, output_projection
+from subl.models.attention import Watched, attention_module, bare, head_counts, output_projection
 from subl.models.parts import blocks
 
 
@@ -41,6 +42,14 @@ class Seen:
 
     maps: Tensor
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """One layer of the student whose maps the loss computes itself, one layer at a time."""
+
+    watched: Watched
+    values: Tensor
 
 
 class MapMatching:
@@ -85,10 +94,12 @@ class MapMatching:
         """Take from the teacher's network, as it is now, what squeezing its maps needs; once, before they are read."""
         self._grams = self._grams or {layer: _gram(teacher, layer, self.plan) for layer in self.teacher_layers}
 
-    def read_teacher(self, batch: ChunkBatch | DirectBatch, layer: int, logs: Tensor, values: Tensor) -> Seen:
+    def read_teacher(self, batch: ChunkBatch | DirectBatch, layer: int, watched: Watched, values: Tensor) -> Seen:
         """Squeeze one layer of the teacher and carry it to the chunks; arguments as a tap's reader gets them."""
         # In place, because the logarithms are as large and not needed any more.
-        squeezed = squeeze(logs.exp_(), values, self._grams[layer], row_weights=_weights(batch, "teacher"))
+        squeezed = squeeze(
+            watched.log_maps().exp_(), values, self._grams[layer], row_weights=_weights(batch, "teacher")
+        )
         carried = (
             batch.teacher(squeezed.maps)
             if isinstance(batch, DirectBatch)
@@ -96,8 +107,17 @@ class MapMatching:
         )
         return Seen(carried, squeezed.statistics(_weights(batch, "teacher")))
 
-    def read_student(self, batch: ChunkBatch | DirectBatch, layer: int, logs: Tensor, values: Tensor) -> Seen:
+    def read_student(
+        self, batch: ChunkBatch | DirectBatch, layer: int, watched: Watched, values: Tensor
+    ) -> Seen | Unread:
+        """Carry one layer of the student to the chunks, or leave it to the loss where that needs a gradient."""
+        if torch.is_grad_enabled():
+            return Unread(watched, values)
+        return self._seen(batch, layer, watched, values)
+
+    def _seen(self, batch: ChunkBatch | DirectBatch, layer: int, watched: Watched, values: Tensor) -> Seen:
         """Carry one layer of the student to the chunks; squeeze it too if the teacher has fewer heads."""
+        logs = watched.log_maps()
         if self.student_plan.heads > self.student_plan.target:
             with torch.no_grad():
                 gram = _gram(self._student, layer, self.student_plan)
@@ -108,26 +128,43 @@ class MapMatching:
         return Seen(self._carried(logs, batch) if exact else log_map(self._carried(logs.exp(), batch)))
 
     def loss(
-        self, teacher: Mapping[int, Seen], student: Mapping[int, Seen], batch: ChunkBatch | DirectBatch
+        self, teacher: Mapping[int, Seen], student: Mapping[int, Seen | Unread], batch: ChunkBatch | DirectBatch
     ) -> tuple[LossSum, dict[str, Tensor]]:
         """Return the loss of a batch, its mean over layers, and statistics to report."""
-        allowed = causal_keys(batch.queries, batch.keys)
-        settings = self.settings
-        losses = [
-            map_loss(
-                self.ordered(own, teacher[theirs].maps),
-                student[own].maps,
+        found = [self._layer_loss(own, teacher[theirs].maps, student[own], batch) for own, theirs in self.layers]
+        reported = [one for one in (*(seen.statistics for seen in teacher.values()), *(s for _, s in found)) if one]
+        statistics = {name: torch.stack([one[name] for one in reported]).mean() for name in (reported or [{}])[0]}
+        return over_layers([loss for loss, _ in found]), statistics
+
+    def _layer_loss(
+        self, layer: int, target: Tensor, own: Seen | Unread, batch: ChunkBatch | DirectBatch
+    ) -> tuple[LossSum, Mapping[str, Tensor]]:
+        """Return one layer's loss, and what squeezing the student's maps says of itself."""
+        target, allowed = self.ordered(layer, target), causal_keys(batch.queries, batch.keys)
+
+        def compared(seen: Seen) -> tuple[LossSum, Mapping[str, Tensor]]:
+            loss = map_loss(
+                target,
+                seen.maps,
                 rows=batch.rows,
                 allowed=allowed,
-                temperature=settings.map_temperature,
-                divergence=settings.map_divergence,
-                reduction=settings.reduction,
+                temperature=self.settings.map_temperature,
+                divergence=self.settings.map_divergence,
+                reduction=self.settings.reduction,
             )
-            for own, theirs in self.layers
-        ]
-        reported = [seen.statistics for seen in (*teacher.values(), *student.values()) if seen.statistics]
-        statistics = {name: torch.stack([one[name] for one in reported]).mean() for name in (reported or [{}])[0]}
-        return over_layers(losses), statistics
+            return loss, {name: value.detach() for name, value in seen.statistics.items()}
+
+        if isinstance(own, Seen):
+            return compared(own)
+        watched, beside = own.watched, []
+
+        def total(query: Tensor, key: Tensor, values: Tensor) -> Tensor:
+            beside.append(compared(self._seen(batch, layer, replace(watched, query=query, key=key), values)))
+            return beside[0][0].total
+
+        value = at_once(total, watched.query, watched.key, own.values)
+        loss, statistics = beside[0]
+        return LossSum(value, loss.count), statistics
 
     def count(self, batch: ChunkBatch | DirectBatch) -> int:
         """Return what the loss of a batch counts: its query rows, or its samples that have one."""

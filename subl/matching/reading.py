@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from subl.matching.logit_matching import Kept, States, head_of
-from subl.matching.map_matching import MapMatching, Seen, watched_rows
+from subl.matching.map_matching import MapMatching, Seen, Unread, watched_rows
 from subl.matching.pairing import PairBatch, SideBatch
 from subl.models.alignment_maps import Side
-from subl.models.attention import Tap, bare, tapped
+from subl.models.attention import Tap, Watched, bare, tapped
 from subl.models.parts import blocks
 
 
@@ -82,9 +82,9 @@ def reader(model: Any, side: Side, maps: MapMatching | None, *, states: bool) ->
         (maps.read_teacher, maps.teacher_layers) if side == "teacher" else (maps.read_student, maps.student_layers)
     )
 
-    def see(layer: int, logs: Tensor, values: Tensor) -> Seen:
+    def see(layer: int, watched: Watched, values: Tensor) -> Seen | Unread:
         assert one.batch is not None
-        return read(one.batch.maps, layer, logs, values)
+        return read(one.batch.maps, layer, watched, values)
 
     with tapped(model, layers, see) as one.tap:
         yield one

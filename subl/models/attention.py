@@ -2,9 +2,9 @@
 
 transformers returns maps only by its eager path, for every layer at once, and not at all through a fused head. Here the
 outputs stay on the fast path (torch's scaled dot product), and only the wanted rows of the chosen layers' maps are
-computed beside it, in float32, and handed to a reader at once: one layer's maps are alive at a time.
+computed beside it, in float32, when a reader asks for them: one layer's maps are alive at a time.
 
-    with tapped(model, layers, read) as tap:   # read(layer, log_maps, values) -> what to keep
+    with tapped(model, layers, read) as tap:   # read(layer, watched, values) -> what to keep
         tap.watch(positions)                   # the query rows that matter
         model(**batch)
         kept = tap.take()                      # layer -> what read returned
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,8 +29,25 @@ from subl.models.parts import blocks
 IMPLEMENTATION = "subl_tapped"
 _TAP = "subl_tap"
 
-Reader = Callable[[int, Tensor, Tensor], Any]
-"""Takes the layer, the logarithms of its map (batch, heads, R, keys), and its values (batch, kv_heads, keys, d)."""
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The watched rows of one layer's map, not computed before they are asked for; see `log_maps`."""
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None
+    rows: Tensor
+    scaling: float | None
+    softcap: float | None
+
+    def log_maps(self) -> Tensor:
+        """Return their logarithms, (batch, heads, R, keys), in float32 at least."""
+        return log_maps(self.query, self.key, self.mask, self.rows, scaling=self.scaling, softcap=self.softcap)
+
+
+Reader = Callable[[int, Watched, Tensor], Any]
+"""Takes the layer, the watched rows of its map, and its values (batch, kv_heads, keys, d)."""
 
 
 class Tap:
@@ -65,7 +83,7 @@ class Tap:
         """Read one layer's maps; called inside its attention."""
         if self._rows is None:
             return
-        seen = self._read(module.layer_idx, log_maps(query, key, mask, self._rows, **options), value)
+        seen = self._read(module.layer_idx, Watched(query, key, mask, self._rows, **options), value)
         # Gradient checkpointing runs the layer again in the backward pass: the same must be computed, and not kept.
         if self._open:
             self._kept[module.layer_idx] = seen
@@ -258,7 +276,7 @@ def check_tap(model: Any, layers: Sequence[int], ids: Tensor) -> None:
         model(input_ids=ids, use_cache=False)
         return tap.take()
 
-    with tapped(model, layers, lambda _layer, logs, _values: logs.exp()) as tap:
+    with tapped(model, layers, lambda _layer, watched, _values: watched.log_maps().exp()) as tap:
         before = maps()
         for layer in layers:
             handle = attention_module(model, layer).register_forward_pre_hook(_reversed, with_kwargs=True)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from subl.models.attention import bare, tapped
+from subl.models.attention import Watched, bare, tapped
 from subl.models.language import LanguageModel
 from subl.models.parts import blocks
 
@@ -33,7 +33,8 @@ def head_entropies(lm: LanguageModel, texts: Sequence[Sequence[int]], *, batch_s
     pad = int(lm.tokenizer.pad_token_id)
     real = torch.zeros(0)
 
-    def read(_layer: int, logs: Tensor, _values: Tensor) -> Tensor:
+    def read(_layer: int, watched: Watched, _values: Tensor) -> Tensor:
+        logs = watched.log_maps()
         entropy = -(logs.exp() * logs).sum(-1)
         return (entropy * real[:, None]).sum((0, 2)).double()
 

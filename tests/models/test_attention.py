@@ -67,7 +67,7 @@ def eager_maps(model: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
 
 
 def taken(model: Any, layers: list[int], rows: Tensor = ROWS) -> tuple[Tensor, Mapping[int, Any]]:
-    with tapped(model, layers, lambda _layer, logs, values: (logs, values)) as tap:
+    with tapped(model, layers, lambda _layer, watched, values: (watched.log_maps(), values)) as tap:
         tap.watch(rows)
         out = model(input_ids=IDS, attention_mask=MASK, use_cache=False)
         return out.logits, tap.take()
@@ -127,7 +127,7 @@ def gradients(model: Any, *, checkpointing: bool) -> dict[str, Tensor]:
     model.train()
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    with tapped(model, [1, 2], lambda _layer, logs, _values: logs.exp()) as tap:
+    with tapped(model, [1, 2], lambda _layer, watched, _values: watched.log_maps().exp()) as tap:
         tap.watch(ROWS)
         out = model(input_ids=IDS, attention_mask=MASK, use_cache=False)
         maps = tap.take()
@@ -195,7 +195,7 @@ def test_a_layer_that_did_not_run_is_an_error() -> None:
 def test_a_model_that_is_not_watched_is_not_read() -> None:
     calls: list[int] = []
     model = network()
-    with tapped(model, [0], lambda layer, _logs, _values: calls.append(layer)) as tap:
+    with tapped(model, [0], lambda layer, _watched, _values: calls.append(layer)) as tap:
         model(IDS)
         tap.watch(ROWS)
         model(IDS)
