@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from subl.recipe.model import LISTS, SLOTS, ProbeUse
@@ -115,7 +116,7 @@ def _misfits(sections: Mapping[str, Any]) -> Iterator[Fault]:
 def _unfamiliar(sections: Mapping[str, Any]) -> Iterator[Fault]:
     """Ask models that know only some words whether they know those of the trait, the generator and the probes."""
     models = {
-        side: chosen.build()
+        side: chosen
         for side in ("teacher", "student")
         if (chosen := sections.get(side)) is not None and chosen.declares("unfamiliar")
     }
@@ -125,13 +126,27 @@ def _unfamiliar(sections: Mapping[str, Any]) -> Iterator[Fault]:
     for path, chosen in speaking:
         if not chosen.declares("texts"):
             continue
-        texts = list(chosen.build().texts())
         sides: dict[str, list[str]] = {}
         for side, model in models.items():
-            if reason := model.unfamiliar(texts):
+            if reason := _never_met(model, chosen):
                 sides.setdefault(reason, []).append(side)
         for reason, unable in sides.items():
             yield path, f"{chosen.name!r} asks the {' and the '.join(unable)} for what it never met: {reason}"
+
+
+_NEVER_MET: dict[tuple[object, ...], str | None] = {}
+"""What models do not know of what plugins say, by the settings of both: a recipe's variants ask the same many times."""
+
+
+def _never_met(model: Chosen, speaker: Chosen) -> str | None:
+    # A probe's texts may come from a file, and so may a trait's, which can change.
+    if speaker.kind == "probe" or any(isinstance(value, Path) for _, value in speaker.config):
+        reason: str | None = model.build().unfamiliar(speaker.build().texts())
+        return reason
+    key = tuple((one.plugin, one.config.model_dump_json()) for one in (model, speaker))
+    if key not in _NEVER_MET:
+        _NEVER_MET[key] = model.build().unfamiliar(speaker.build().texts())
+    return _NEVER_MET[key]
 
 
 def _refused(sections: Mapping[str, Any]) -> Iterator[Fault]:
