@@ -44,6 +44,14 @@ def locate_recipe(source: str | Path) -> Path:
     return path
 
 
+def _instead(name: str, path: Path) -> str:
+    """Return what may have been meant: a shipped recipe, which has no ending, or a file nearby."""
+    if (root() / name).is_file():
+        return f"; the shipped recipe is {name.removesuffix(SUFFIX)!r}, without {SUFFIX}"
+    near = [other.name for other in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
+    return suggest(path.name, near)
+
+
 @dataclass(slots=True)
 class Chain:
     """Follows `extends` depth first, left to right. A file met twice counts once, where it was met first."""
@@ -82,8 +90,7 @@ class Chain:
                 if not name.endswith(SUFFIX):
                     path = locate(name)
                 elif not path.is_file():
-                    near = [other.name for other in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
-                    raise RecipeError(f"{name!r} does not exist beside this file{suggest(path.name, near)}")
+                    raise RecipeError(f"{name!r} does not exist beside this file{_instead(name, path)}")
             except RecipeError as error:
                 self.problems.add(origin, "extends", str(error))
             else:

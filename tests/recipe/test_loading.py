@@ -333,3 +333,9 @@ def test_a_probe_that_exchanges_weights_refuses_quantized_ones() -> None:
 def test_a_probe_may_read_the_control_and_do_without_where_it_is_not_run(tmp_path: Path) -> None:
     extra = '[[probes]]\nplugin = "mirror"\n[report]\nmetric = "mirror.x"\n'
     assert load(tmp_path, extra, arms=("main",)).warnings == ()
+
+
+def test_a_shipped_recipe_with_an_ending_is_told_its_name(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('extends = "bases/micro.toml"\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"beside this file; the shipped recipe is 'bases/micro', without"):
+        load_experiment(tmp_path / "recipe.toml")
