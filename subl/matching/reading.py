@@ -24,7 +24,7 @@ class Reading:
 
     Attributes:
         states: Its last states, or what was kept of them in a cache; None where no loss needs them.
-        maps: Its attention maps, by layer.
+        maps: Its attention maps, by layer; those of a student in training are `Unread`, for the loss alone.
     """
 
     states: States | Kept | None

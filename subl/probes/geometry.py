@@ -32,7 +32,8 @@ class Geometry:
     Chance is what numbers show whose tokens have changed places, among tokens of equally many digits. Where a number is
     one token, that shuffles numbers; where numbers are written digit by digit, it relabels the ten digits in all of
     them at once: numbers that share digits share rows, so shuffling them would find effects where there are none. Then
-    there are no intervals over numbers either.
+    there are no intervals over numbers either, and ten rows say little about small sets: a larger k, or the
+    correlation, finds more.
 
     Tables also hold dot products, embedding rows where they are not tied, and p after Benjamini and Hochberg's
     correction.
